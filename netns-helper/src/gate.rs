@@ -1,0 +1,151 @@
+//! The socket to the gate: one line and seven descriptors out, one line of plan in.
+//!
+//! **Invariant:** every line in is bounded and every wait has a deadline.
+
+use crate::capture::Capture;
+use crate::failure::{Failure, FailureReport, Kind};
+use crate::plan::Plan;
+use nix::sys::socket::{ControlMessage, MsgFlags, SockType, getsockopt, sendmsg, sockopt};
+use serde::Serialize;
+use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+const STEP: &str = "handover";
+/// The version of what is spoken on the socket.
+const PROTOCOL: u32 = 1;
+/// The longest plan: a merged trust bundle and a Java store are some hundred KiB each.
+const PLAN_LIMIT: usize = 8 << 20;
+/// How long the gate may take to say go, and to take what it is sent.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// What the gate is told together with the descriptors.
+#[derive(Debug, Serialize)]
+pub(crate) struct Ready {
+    version: u32,
+    port: u16,
+    namespace: String,
+    exclusive: bool,
+    /// Microseconds from the helper's start to the last route.
+    attach_us: u64,
+}
+
+impl Ready {
+    /// Describes `capture` of the namespace called `namespace`, begun at `began`.
+    pub(crate) fn new(capture: &Capture, namespace: String, began: Instant) -> Self {
+        let attach_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Self { version: PROTOCOL, port: capture.port, namespace, exclusive: capture.exclusive, attach_us }
+    }
+}
+
+/// What the gate is told when the workload's program has been executed.
+#[derive(Debug, Serialize)]
+pub(crate) struct Started {
+    pub(crate) started: bool,
+    /// The init of the workload's PID namespace, as the caller sees it. When it ends, all ends.
+    pub(crate) pid: i32,
+    /// `fresh`, or `inherited` where the kernel refused a new /proc.
+    pub(crate) proc: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Failed {
+    error: FailureReport,
+}
+
+/// Our end of the socket pair.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    stream: UnixStream,
+}
+
+impl Gate {
+    /// Takes over the inherited descriptor `number`, which must be a connected stream socket.
+    pub(crate) fn adopt(number: RawFd) -> Result<Self, Failure> {
+        let refused = |why: &str| Failure::new(Kind::Usage, STEP, format!("--socket {number} {why}"));
+        if number <= libc::STDERR_FILENO {
+            return Err(
+                refused("is a standard stream").hint("this program is started by sluicegate, not by hand")
+            );
+        }
+        // SAFETY: F_GETFD reads a flag of whatever the number stands for, or fails with EBADF.
+        if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
+            return Err(refused("is not open").hint("this program is started by sluicegate, not by hand"));
+        }
+        // SAFETY: it is open, and the caller passed it for us alone, so that nothing else owns it.
+        let socket = unsafe { OwnedFd::from_raw_fd(number) };
+        if getsockopt(&socket, sockopt::SockType) != Ok(SockType::Stream) {
+            return Err(refused("is not a stream socket"));
+        }
+        let stream = UnixStream::from(socket);
+        stream.set_write_timeout(Some(DEADLINE)).map_err(|error| broken(error))?;
+        Ok(Self { stream })
+    }
+
+    /// Sends the line and, with its first byte, the descriptors.
+    pub(crate) fn ready(&self, ready: &Ready, descriptors: &[OwnedFd; 7]) -> Result<(), Failure> {
+        let line = line(ready)?;
+        let numbers = descriptors.each_ref().map(AsRawFd::as_raw_fd);
+        let rights = [ControlMessage::ScmRights(&numbers)];
+        let sent = sendmsg::<()>(
+            self.stream.as_raw_fd(),
+            &[IoSlice::new(&line)],
+            &rights,
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        )
+        .map_err(|errno| broken(errno.into()))?;
+        (&self.stream).write_all(line.get(sent..).unwrap_or_default()).map_err(broken)
+    }
+
+    /// Waits for the plan.
+    pub(crate) fn plan(&self) -> Result<Plan, Failure> {
+        let until = Instant::now() + DEADLINE;
+        let mut text = Vec::new();
+        let mut buffer = vec![0_u8; 1 << 16];
+        while !text.ends_with(b"\n") {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(broken(io::ErrorKind::TimedOut.into()));
+            }
+            self.stream.set_read_timeout(Some(left)).map_err(broken)?;
+            let length = match (&self.stream).read(&mut buffer) {
+                Ok(0) => return Err(broken(io::ErrorKind::UnexpectedEof.into())),
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(error) => return Err(broken(error)),
+            };
+            text.extend_from_slice(buffer.get(..length).unwrap_or_default());
+            if text.len() > PLAN_LIMIT {
+                return Err(Failure::new(
+                    Kind::Internal,
+                    STEP,
+                    format!("the plan is longer than {PLAN_LIMIT} bytes"),
+                ));
+            }
+        }
+        Plan::parse(&text)
+    }
+
+    /// Says that the workload runs.
+    pub(crate) fn started(&self, started: &Started) -> Result<(), Failure> {
+        (&self.stream).write_all(&line(started)?).map_err(broken)
+    }
+
+    /// Says why it does not.
+    pub(crate) fn failed(&self, failure: &Failure) -> Result<(), Failure> {
+        (&self.stream).write_all(&line(&Failed { error: failure.report() })?).map_err(broken)
+    }
+}
+
+fn broken(error: io::Error) -> Failure {
+    Failure::new(Kind::Internal, STEP, "the gate does not answer").because(error)
+}
+
+fn line(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
+    let mut line = serde_json::to_vec(value).map_err(|error| broken(error.into()))?;
+    line.push(b'\n');
+    Ok(line)
+}

@@ -1,0 +1,333 @@
+//! Sends the table to the kernel as one netlink batch: there entirely or not at all.
+
+use crate::failure::{Failure, Kind};
+use crate::ruleset::{self, Term, Transport};
+use nftnl::expr::{Expression, IcmpCode, Immediate, Register, RejectionType, Verdict};
+use nftnl::nftnl_sys as sys;
+use nftnl::{
+    Batch, Chain, ChainType, FinalizedBatch, MsgType, NlMsg, Policy, ProtoFamily, Rule, Table, nft_expr,
+};
+use nix::sys::socket::{MsgFlags, recv};
+use std::ffi::{CStr, c_void};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::time::Duration;
+
+const STEP: &str = "nftables rules";
+/// Index of `lo` in every network namespace: it is made with the namespace.
+pub(crate) const LOOPBACK_INDEX: u32 = 1;
+/// `NFT_TABLE_F_OWNER` (Linux 5.12): while our socket lives, nobody else changes the table.
+const OWNER: u32 = 2;
+/// `NFT_TABLE_F_PERSIST` (Linux 6.9): the table outlives the socket. OWNER is never asked for
+/// without it, since the rules would then go with the gate.
+const PERSIST: u32 = 4;
+/// Acks come with the call; the deadline is for a kernel that sends fewer than it promised.
+const ACK_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The rules as installed in the current thread's network namespace.
+#[derive(Debug)]
+pub(crate) struct Installed {
+    /// The socket that owns the table. It must live as long as the gate.
+    pub(crate) owner: OwnedFd,
+    /// Whether the kernel refuses a second owner while this one lives.
+    pub(crate) exclusive: bool,
+}
+
+/// Replaces our table, if there is one, by the rules for listeners on `port`.
+pub(crate) fn install(port: u16) -> Result<Installed, Failure> {
+    match send(&batch(port, OWNER | PERSIST)) {
+        Ok(owner) => Ok(Installed { owner, exclusive: true }),
+        Err(Refused::ByKernel(code)) if matches!(code, libc::EOPNOTSUPP | libc::EINVAL) => {
+            send(&batch(port, 0))
+                .map(|owner| Installed { owner, exclusive: false })
+                .map_err(Refused::into_failure)
+        }
+        Err(refused) => Err(refused.into_failure()),
+    }
+}
+
+/// Why a batch did not take effect.
+#[derive(Debug)]
+enum Refused {
+    Socket(io::Error),
+    /// The errno of the first message that the kernel refused.
+    ByKernel(i32),
+}
+
+impl Refused {
+    fn into_failure(self) -> Failure {
+        let code = match self {
+            Self::Socket(cause) => {
+                return Failure::new(Kind::Privilege, STEP, "the nf_tables socket failed")
+                    .because(cause)
+                    .hint("the kernel needs CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET");
+            }
+            Self::ByKernel(code) => code,
+        };
+        match code {
+            // CAP_NET_ADMIN was there when the listeners were made, so this is about the owner.
+            libc::EPERM | libc::EBUSY => {
+                Failure::new(Kind::Busy, STEP, "another gate is attached to this namespace")
+                    .hint("stop that gate first; when it is dead, attaching again replaces its rules")
+            }
+            _ => Failure::new(Kind::Privilege, STEP, "the kernel refused the rules")
+                .because(io::Error::from_raw_os_error(code))
+                .hint("the kernel needs CONFIG_NFT_TPROXY, CONFIG_NFT_CT and CONFIG_NFT_REJECT_INET, as modules or built in"),
+        }
+    }
+}
+
+fn batch(port: u16, flags: u32) -> FinalizedBatch {
+    let mut batch = Batch::new();
+    // Within the one transaction: make sure that it exists, delete it with its contents, make it anew.
+    batch.add(&FlaggedTable(0), MsgType::Add);
+    batch.add(&FlaggedTable(0), MsgType::Del);
+    batch.add(&FlaggedTable(flags), MsgType::Add);
+    let table = Table::new(ruleset::TABLE, ProtoFamily::Inet);
+    for ours in ruleset::chains(port) {
+        let mut chain = Chain::new(ours.name, &table);
+        chain.set_type(ChainType::Filter);
+        chain.set_hook(ours.hook, ours.priority);
+        chain.set_policy(Policy::Drop);
+        batch.add(&chain, MsgType::Add);
+        for line in ours.rules {
+            let mut rule = Rule::new(&chain);
+            for term in line.terms {
+                add_term(&mut rule, term);
+            }
+            // A comment that libnftnl finds too long is left out: it is for the reader alone.
+            rule.set_comment(line.comment).unwrap_or_default();
+            batch.add(&rule, MsgType::Add);
+        }
+    }
+    batch.finalize()
+}
+
+fn add_term(rule: &mut Rule<'_>, term: Term) {
+    match term {
+        Term::FromLoopback => {
+            rule.add_expr(&nft_expr!(meta iif));
+            rule.add_expr(&nft_expr!(cmp == LOOPBACK_INDEX));
+        }
+        Term::ToLoopback => {
+            rule.add_expr(&nft_expr!(meta oif));
+            rule.add_expr(&nft_expr!(cmp == LOOPBACK_INDEX));
+        }
+        Term::Is(transport) => {
+            rule.add_expr(&nft_expr!(meta l4proto));
+            rule.add_expr(&nft_expr!(cmp == protocol_number(transport)));
+        }
+        Term::To4(address, length) => {
+            family(rule, libc::NFPROTO_IPV4);
+            rule.add_expr(&nft_expr!(payload ipv4 daddr));
+            if length < 32 {
+                let mask = Ipv4Addr::from(!(u32::MAX >> length));
+                rule.add_expr(&nft_expr!(bitwise mask mask, xor 0u32));
+            }
+            rule.add_expr(&nft_expr!(cmp == address));
+        }
+        Term::To6(address) => {
+            family(rule, libc::NFPROTO_IPV6);
+            rule.add_expr(&nft_expr!(payload ipv6 daddr));
+            rule.add_expr(&nft_expr!(cmp == address));
+        }
+        Term::Port(port) => {
+            // The same two bytes in TCP and UDP.
+            rule.add_expr(&nft_expr!(payload tcp dport));
+            rule.add_expr(&nft_expr!(cmp == port.to_be()));
+        }
+        Term::NoTrack => rule.add_expr(&NoTrack),
+        Term::Count => rule.add_expr(&nft_expr!(counter)),
+        Term::Capture4(port) => {
+            family(rule, libc::NFPROTO_IPV4);
+            rule.add_expr(&Immediate::new(Ipv4Addr::LOCALHOST.octets(), Register::Reg1));
+            rule.add_expr(&Immediate::new(port.to_be(), Register::Reg2));
+            rule.add_expr(&Tproxy { family: libc::NFPROTO_IPV4 });
+        }
+        Term::Capture6(port) => {
+            family(rule, libc::NFPROTO_IPV6);
+            rule.add_expr(&Immediate::new(Ipv6Addr::LOCALHOST.octets(), Register::Reg1));
+            rule.add_expr(&Immediate::new(port.to_be(), Register::Reg2));
+            rule.add_expr(&Tproxy { family: libc::NFPROTO_IPV6 });
+        }
+        Term::Accept => rule.add_expr(&Verdict::Accept),
+        Term::Drop => rule.add_expr(&Verdict::Drop),
+        Term::RejectProhibited => {
+            rule.add_expr(&Verdict::Reject(RejectionType::Icmp(IcmpCode::AdminProhibited)))
+        }
+        Term::RejectReset => rule.add_expr(&Verdict::Reject(RejectionType::TcpRst)),
+    }
+}
+
+fn family(rule: &mut Rule<'_>, family: i32) {
+    rule.add_expr(&nft_expr!(meta nfproto));
+    rule.add_expr(&nft_expr!(cmp == family_number(family)));
+}
+
+fn protocol_number(transport: Transport) -> u8 {
+    match transport {
+        Transport::Tcp => 6,
+        Transport::Udp => 17,
+    }
+}
+
+fn family_number(family: i32) -> u8 {
+    if family == libc::NFPROTO_IPV6 { 10 } else { 2 }
+}
+
+/// Sends the batch and reads an ack for each message. The socket returned owns the table.
+fn send(batch: &FinalizedBatch) -> Result<OwnedFd, Refused> {
+    let socket = mnl::Socket::new(mnl::Bus::Netfilter).map_err(Refused::Socket)?;
+    // SAFETY: the descriptor is open for as long as `socket`, which outlives this borrow.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
+    let owner = borrowed.try_clone_to_owned().map_err(Refused::Socket)?;
+    socket2::SockRef::from(&owner).set_read_timeout(Some(ACK_DEADLINE)).map_err(Refused::Socket)?;
+    socket.send_all(batch).map_err(Refused::Socket)?;
+
+    let mut left = batch.sequence_numbers().len();
+    let mut buffer = vec![0_u8; 1 << 16];
+    while left > 0 {
+        let length = recv(owner.as_raw_fd(), &mut buffer, MsgFlags::empty())
+            .map_err(|errno| Refused::Socket(errno.into()))?;
+        for code in acks(buffer.get(..length).unwrap_or_default()) {
+            if code != 0 {
+                return Err(Refused::ByKernel(code));
+            }
+            left = left.saturating_sub(1);
+        }
+    }
+    Ok(owner)
+}
+
+/// The errno, or 0, of each `NLMSG_ERROR` in a datagram of netlink messages (struct nlmsghdr: length,
+/// type, flags, sequence, port; then the negated errno).
+fn acks(mut datagram: &[u8]) -> Vec<i32> {
+    const HEADER: usize = 16;
+    let mut codes = Vec::new();
+    while let Some((header, _)) = datagram.split_at_checked(HEADER) {
+        let word = |at: usize| {
+            header.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_ne_bytes)
+        };
+        let (length, kind) = (word(0) as usize, word(4) & 0xffff);
+        if length < HEADER {
+            break;
+        }
+        if kind == u32::from(NLMSG_ERROR) {
+            let code = datagram
+                .get(HEADER..HEADER + 4)
+                .and_then(|bytes| bytes.try_into().ok())
+                .map_or(0, i32::from_ne_bytes);
+            codes.push(-code);
+        }
+        datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    codes
+}
+
+const NLMSG_ERROR: u16 = 2;
+
+/// `tproxy to REG1:REG2`, which the nftnl crate lacks.
+struct Tproxy {
+    family: i32,
+}
+
+impl Expression for Tproxy {
+    fn to_expr(&self, _rule: &Rule<'_>) -> NonNull<sys::nftnl_expr> {
+        let expression = allocate(c"tproxy");
+        let set = |attribute: u32, value: u32| {
+            // SAFETY: the expression was just allocated, and the attributes of tproxy are 32-bit numbers.
+            unsafe { sys::nftnl_expr_set_u32(expression.as_ptr(), attribute as u16, value) };
+        };
+        set(sys::NFTNL_EXPR_TPROXY_FAMILY, u32::from(family_number(self.family)));
+        set(sys::NFTNL_EXPR_TPROXY_REG_ADDR, Register::Reg1.to_raw());
+        set(sys::NFTNL_EXPR_TPROXY_REG_PORT, Register::Reg2.to_raw());
+        expression
+    }
+}
+
+/// `notrack`, which the nftnl crate lacks.
+struct NoTrack;
+
+impl Expression for NoTrack {
+    fn to_expr(&self, _rule: &Rule<'_>) -> NonNull<sys::nftnl_expr> {
+        allocate(c"notrack")
+    }
+}
+
+fn allocate(name: &CStr) -> NonNull<sys::nftnl_expr> {
+    // SAFETY: the name is NUL-terminated; libnftnl answers NULL for a name it does not know.
+    let expression = unsafe { sys::nftnl_expr_alloc(name.as_ptr()) };
+    // Only for want of memory: both names are older than the libnftnl that is linked in.
+    NonNull::new(expression).unwrap_or_else(|| std::process::abort())
+}
+
+/// Our table with its flags, which the nftnl crate always writes as 0.
+struct FlaggedTable(u32);
+
+// SAFETY: a name of ten bytes and three numbers are far below the largest netlink message.
+unsafe impl NlMsg for FlaggedTable {
+    unsafe fn write(&self, buffer: *mut c_void, sequence: u32, message: MsgType) {
+        let kind = match message {
+            MsgType::Add => libc::NFT_MSG_NEWTABLE,
+            MsgType::Del => libc::NFT_MSG_DELTABLE,
+        };
+        // SAFETY: the caller hands in a buffer for the largest message (the trait's contract); the
+        // table lives from its allocation to its free below, and an absent one aborts.
+        unsafe {
+            let table =
+                NonNull::new(sys::nftnl_table_alloc()).unwrap_or_else(|| std::process::abort()).as_ptr();
+            sys::nftnl_table_set_u32(table, sys::NFTNL_TABLE_FAMILY as u16, ProtoFamily::Inet as u32);
+            sys::nftnl_table_set_str(table, sys::NFTNL_TABLE_NAME as u16, ruleset::TABLE.as_ptr());
+            if self.0 != 0 {
+                sys::nftnl_table_set_u32(table, sys::NFTNL_TABLE_FLAGS as u16, self.0);
+            }
+            let header = sys::nftnl_nlmsg_build_hdr(
+                buffer.cast(),
+                kind as u16,
+                ProtoFamily::Inet as u16,
+                libc::NLM_F_ACK as u16,
+                sequence,
+            );
+            sys::nftnl_table_nlmsg_build_payload(header.cast(), table);
+            sys::nftnl_table_free(table);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ack(code: i32) -> Vec<u8> {
+        let mut message = Vec::new();
+        message.extend(36_u32.to_ne_bytes());
+        message.extend(NLMSG_ERROR.to_ne_bytes());
+        message.extend([0; 10]);
+        message.extend((-code).to_ne_bytes());
+        message.extend([0; 16]);
+        message
+    }
+
+    #[test]
+    fn acks_are_read_one_by_one() {
+        assert_eq!(acks(&[ack(0), ack(libc::EPERM), ack(0)].concat()), [0, libc::EPERM, 0]);
+    }
+
+    #[test]
+    fn every_prefix_of_a_datagram_ends() {
+        let datagram = [ack(0), ack(libc::ENOENT)].concat();
+        for length in 0..datagram.len() {
+            assert!(acks(&datagram[..length]).len() <= 2);
+        }
+        assert!(acks(&[0; 64]).is_empty());
+    }
+
+    #[test]
+    fn n09_a_live_owner_is_busy_and_a_missing_module_is_named() {
+        assert_eq!(Refused::ByKernel(libc::EPERM).into_failure().kind(), Kind::Busy);
+        let missing = serde_json::to_value(Refused::ByKernel(libc::ENOENT).into_failure().report()).unwrap();
+        assert!(missing["hint"].as_str().unwrap().contains("CONFIG_NFT_TPROXY"));
+    }
+}

@@ -1,0 +1,232 @@
+//! What leads every packet of a namespace with nothing but `lo` to `lo`: addresses, routes, rules.
+
+use crate::failure::{Failure, Kind};
+use crate::nft::LOOPBACK_INDEX;
+use crate::ruleset::{OWN_V4, OWN_V6};
+use futures_util::TryStreamExt;
+use netlink_packet_route::address::AddressHeaderFlags;
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::route::{RouteScope, RouteType};
+use netlink_packet_route::rule::RuleAction;
+use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+use std::{fs, io};
+use tokio::runtime::Runtime;
+
+const STEP: &str = "addresses and routes";
+/// Our routing table's number, and the place of the rule that leads to it: behind `local` (0).
+const ROUTE_TABLE: u32 = 59_877;
+const RULE_PREFERENCE: u32 = 100;
+/// Each request is answered by the kernel at once.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A conversation with the kernel about the network namespace in which it was opened.
+pub(crate) struct Routing {
+    runtime: Runtime,
+    handle: Handle,
+}
+
+impl Routing {
+    /// Opens it in the current thread's network namespace.
+    pub(crate) fn open() -> Result<Self, Failure> {
+        let failed =
+            |error: io::Error| Failure::new(Kind::Internal, STEP, "no routing socket").because(error);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(failed)?;
+        let entered = runtime.enter();
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(failed)?;
+        drop(entered);
+        runtime.spawn(connection);
+        Ok(Self { runtime, handle })
+    }
+
+    /// Refuses a namespace with a way around `lo`.
+    pub(crate) fn refuse_other_interfaces(&self) -> Result<(), Failure> {
+        let links = self.bounded(
+            async {
+                let mut links = Vec::new();
+                let mut stream = std::pin::pin!(self.handle.link().get().execute());
+                while let Some(link) = stream.try_next().await? {
+                    links.push(link);
+                }
+                Ok(links)
+            },
+            "interfaces could not be listed",
+        )?;
+        let others: Vec<String> = links.iter().filter(|link| is_a_way_out(link)).map(name).collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Kind::Usage,
+            "interfaces",
+            format!(
+                "the namespace has interfaces besides lo, so packets could get round the gate: {}",
+                others.join(", ")
+            ),
+        )
+        .hint("start the container with --network none"))
+    }
+
+    /// Brings `lo` up and routes every foreign address to it. Doing it again changes nothing.
+    pub(crate) fn install(&self) -> Result<(), Failure> {
+        switch_ipv6_on()?;
+        let handle = &self.handle;
+        self.bounded(
+            handle.link().set(LinkUnspec::new_with_index(LOOPBACK_INDEX).up().build()).execute(),
+            "lo does not come up",
+        )?;
+
+        let own4 = handle.address().add(LOOPBACK_INDEX, OWN_V4.into(), 32);
+        self.bounded(async { unless_there(own4.execute().await) }, "no IPv4 address")?;
+        let mut own6 = handle.address().add(LOOPBACK_INDEX, OWN_V6.into(), 128);
+        // A tentative address is refused as the source of a route (EINVAL).
+        own6.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        self.bounded(async { unless_there(own6.execute().await) }, "no IPv6 address")?;
+
+        // Without an own source address IPv4 would take the destination for it, and refuse itself.
+        let route4 = RouteMessageBuilder::<Ipv4Addr>::new()
+            .output_interface(LOOPBACK_INDEX)
+            .table_id(ROUTE_TABLE)
+            .kind(RouteType::Local)
+            .scope(RouteScope::Host)
+            .pref_source(OWN_V4)
+            .build();
+        self.bounded(handle.route().add(route4).replace().execute(), "no IPv4 route")?;
+        let route6 = RouteMessageBuilder::<Ipv6Addr>::new()
+            .output_interface(LOOPBACK_INDEX)
+            .table_id(ROUTE_TABLE)
+            .kind(RouteType::Local)
+            .pref_source(OWN_V6)
+            .build();
+        self.bounded(handle.route().add(route6).replace().execute(), "no IPv6 route")?;
+
+        let rule = || {
+            handle.rule().add().table_id(ROUTE_TABLE).priority(RULE_PREFERENCE).action(RuleAction::ToTable)
+        };
+        self.bounded(async { unless_there(rule().v4().execute().await) }, "no IPv4 routing rule")?;
+        self.bounded(async { unless_there(rule().v6().execute().await) }, "no IPv6 routing rule")
+    }
+
+    fn bounded<T>(
+        &self,
+        request: impl Future<Output = Result<T, rtnetlink::Error>>,
+        what: &'static str,
+    ) -> Result<T, Failure> {
+        let failed = || {
+            Failure::new(Kind::Privilege, STEP, what).hint(
+                "the kernel needs CONFIG_IP_MULTIPLE_TABLES, CONFIG_IPV6_MULTIPLE_TABLES and CAP_NET_ADMIN",
+            )
+        };
+        match self.runtime.block_on(async { tokio::time::timeout(DEADLINE, request).await }) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(rtnetlink::Error::NetlinkError(message))) => Err(failed().because(message.to_io())),
+            Ok(Err(error)) => Err(failed().because(io::Error::other(error))),
+            Err(_elapsed) => Err(failed().because(io::Error::from(io::ErrorKind::TimedOut))),
+        }
+    }
+}
+
+fn unless_there(result: Result<(), rtnetlink::Error>) -> Result<(), rtnetlink::Error> {
+    match result {
+        Err(rtnetlink::Error::NetlinkError(message)) if message.raw_code() == -libc::EEXIST => Ok(()),
+        result => result,
+    }
+}
+
+/// Container runtimes switch IPv6 off in a namespace without an IPv6 network. /proc/sys/net is that of
+/// the calling thread's network namespace.
+fn switch_ipv6_on() -> Result<(), Failure> {
+    for interface in ["all", "default", "lo"] {
+        let path = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
+        let failed = |error: io::Error| {
+            Failure::new(Kind::Privilege, "IPv6", format!("{path} cannot be set to 0"))
+                .because(error)
+                .hint("IPv4 and IPv6 are always captured together: the kernel must have IPv6, and /proc/sys must be writable")
+        };
+        if fs::read_to_string(&path).map_err(failed)?.trim() != "0" {
+            fs::write(&path, "0").map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Anything but `lo`, and but the idle tunnel devices that the kernel puts into every namespace while
+/// a tunnel module is loaded. Such a device moved in from elsewhere sends by its old namespace
+/// (`LinkNetNsId`), hence the closer look.
+fn is_a_way_out(link: &LinkMessage) -> bool {
+    let moved_in = link.attributes.iter().any(|attribute| matches!(attribute, LinkAttribute::LinkNetNsId(_)));
+    let up = link.header.flags.contains(LinkFlags::Up);
+    let loopback = link.header.index == LOOPBACK_INDEX && link.header.flags.contains(LinkFlags::Loopback);
+    !(loopback || is_tunnel(link) && !up && !moved_in)
+}
+
+fn is_tunnel(link: &LinkMessage) -> bool {
+    use InfoKind::{ErSpan, GreTap, GreTun, GreTun6, Ip6Tnl, IpIp, SitTun, Vti, Vti6};
+    link.attributes.iter().any(|attribute| {
+        let LinkAttribute::LinkInfo(information) = attribute else {
+            return false;
+        };
+        information.iter().any(|part| {
+            matches!(
+                part,
+                LinkInfo::Kind(ErSpan | GreTap | GreTun | GreTun6 | Ip6Tnl | IpIp | SitTun | Vti | Vti6)
+            )
+        })
+    })
+}
+
+fn name(link: &LinkMessage) -> String {
+    link.attributes
+        .iter()
+        .find_map(
+            |attribute| {
+                if let LinkAttribute::IfName(name) = attribute { Some(name.clone()) } else { None }
+            },
+        )
+        .unwrap_or_else(|| link.header.index.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(index: u32, flags: LinkFlags, attributes: Vec<LinkAttribute>) -> LinkMessage {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.header.flags = flags;
+        link.attributes = attributes;
+        link
+    }
+
+    fn kind(kind: InfoKind) -> LinkAttribute {
+        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)])
+    }
+
+    #[test]
+    fn loopback_and_idle_fallback_tunnels_lead_nowhere() {
+        assert!(!is_a_way_out(&link(1, LinkFlags::Loopback, vec![])));
+        assert!(!is_a_way_out(&link(2, LinkFlags::empty(), vec![kind(InfoKind::IpIp)])));
+    }
+
+    #[test]
+    fn every_other_interface_leads_out() {
+        let named = LinkAttribute::IfName("tunl0".into());
+        assert!(is_a_way_out(&link(2, LinkFlags::Up, vec![kind(InfoKind::Veth)])));
+        assert!(
+            is_a_way_out(&link(2, LinkFlags::empty(), vec![named, kind(InfoKind::Veth)])),
+            "a name proves nothing"
+        );
+        assert!(is_a_way_out(&link(2, LinkFlags::Up, vec![kind(InfoKind::IpIp)])));
+        assert!(is_a_way_out(&link(
+            2,
+            LinkFlags::empty(),
+            vec![kind(InfoKind::IpIp), LinkAttribute::LinkNetNsId(0)]
+        )));
+        assert!(is_a_way_out(&link(2, LinkFlags::empty(), vec![])));
+    }
+}

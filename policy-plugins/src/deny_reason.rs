@@ -1,0 +1,186 @@
+//! Why something was refused: a closed set of codes, each with what an operator can do about it.
+
+use std::fmt;
+
+/// Why a request, flow or name was refused.
+///
+/// The code of [`DenyReason::as_str`] is stable: it stands in refusal bodies, in the
+/// `x-sluicegate-reason` header and in the audit log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DenyReason {
+    /// The path can be read in two ways and a rule of this host limits paths.
+    AmbiguousPath,
+    /// The audit log cannot be written, so nothing may happen unrecorded.
+    AuditUnavailable,
+    /// The request names another host than the TLS connection was opened for (SNI).
+    AuthorityMismatch,
+    /// CONNECT asks for a tunnel whose contents nobody could judge.
+    ConnectRefused,
+    /// A rule with `deny = "…"` matched.
+    DeniedByRule,
+    /// `denied_hosts` names the host or the address it resolves to.
+    DeniedHost,
+    /// The name resolves to an address that is private, local or otherwise reserved.
+    ForbiddenAddress,
+    /// The request is not valid HTTP, or says one thing in two ways.
+    MalformedRequest,
+    /// The request arrived on a connection that does not serve its authority.
+    Misdirected,
+    /// Rules name the host, and none of them matches this method and path.
+    NoRuleMatches,
+    /// `allowed_hosts` is present and does not name the host.
+    NotInAllowedHosts,
+    /// Nothing names the host and `internet` is off.
+    NotNamed,
+    /// A TCP flow that is neither TLS nor HTTP.
+    OpaqueFlow,
+    /// A secret would have gone to a host that it is not bound to.
+    SecretNotBound,
+    /// A secret would have gone over unencrypted HTTP.
+    SecretOverPlainHttp,
+    /// A secret that the rule puts on has no value now.
+    SecretUnavailable,
+    /// TLS without a server name, to an address that no rule names.
+    ServerNameMissing,
+    /// A UDP datagram other than DNS.
+    UdpFlow,
+    /// The first bytes could not be classified in time.
+    UnknownProtocol,
+    /// The request asks to change the protocol of its connection.
+    UpgradeNotSupported,
+}
+
+impl DenyReason {
+    /// Every reason there is, by code.
+    pub const ALL: [Self; 20] = [
+        Self::AmbiguousPath,
+        Self::AuditUnavailable,
+        Self::AuthorityMismatch,
+        Self::ConnectRefused,
+        Self::DeniedByRule,
+        Self::DeniedHost,
+        Self::ForbiddenAddress,
+        Self::MalformedRequest,
+        Self::Misdirected,
+        Self::NoRuleMatches,
+        Self::NotInAllowedHosts,
+        Self::NotNamed,
+        Self::OpaqueFlow,
+        Self::SecretNotBound,
+        Self::SecretOverPlainHttp,
+        Self::SecretUnavailable,
+        Self::ServerNameMissing,
+        Self::UdpFlow,
+        Self::UnknownProtocol,
+        Self::UpgradeNotSupported,
+    ];
+
+    /// The stable code, in snake case.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AmbiguousPath => "ambiguous_path",
+            Self::AuditUnavailable => "audit_unavailable",
+            Self::AuthorityMismatch => "authority_mismatch",
+            Self::ConnectRefused => "connect_refused",
+            Self::DeniedByRule => "denied_by_rule",
+            Self::DeniedHost => "denied_host",
+            Self::ForbiddenAddress => "forbidden_address",
+            Self::MalformedRequest => "malformed_request",
+            Self::Misdirected => "misdirected",
+            Self::NoRuleMatches => "no_rule_matches",
+            Self::NotInAllowedHosts => "not_in_allowed_hosts",
+            Self::NotNamed => "not_named",
+            Self::OpaqueFlow => "opaque_flow",
+            Self::SecretNotBound => "secret_not_bound",
+            Self::SecretOverPlainHttp => "secret_over_plain_http",
+            Self::SecretUnavailable => "secret_unavailable",
+            Self::ServerNameMissing => "server_name_missing",
+            Self::UdpFlow => "udp_flow",
+            Self::UnknownProtocol => "unknown_protocol",
+            Self::UpgradeNotSupported => "upgrade_not_supported",
+        }
+    }
+
+    /// One sentence: what to change, and where, if this was meant to pass.
+    #[must_use]
+    pub const fn hint(self) -> &'static str {
+        match self {
+            Self::AmbiguousPath => {
+                "Send the path without dot segments, encoded slashes or backslashes, or drop `paths` from the rules of this host."
+            }
+            Self::AuditUnavailable => "Make the audit log writable again: check its disk and permissions.",
+            Self::AuthorityMismatch => {
+                "Open a connection for the host that the request names; Host and SNI must agree."
+            }
+            Self::ConnectRefused => {
+                "Unset HTTP_PROXY and HTTPS_PROXY in the workload and dial the host directly; the gate sees the traffic without a proxy setting."
+            }
+            Self::DeniedByRule => "Change or remove the `deny` rule that is named here.",
+            Self::DeniedHost => "Remove the pattern that is named here from `denied_hosts`.",
+            Self::ForbiddenAddress => {
+                "Name the address range in `[upstream] allow_ranges`, or the host and address in `[upstream] resolve`."
+            }
+            Self::MalformedRequest => {
+                "Correct the client: the request must be valid HTTP with exactly one host, one length and no control characters."
+            }
+            Self::Misdirected => {
+                "Open a new connection for this host instead of reusing one of another host."
+            }
+            Self::NoRuleMatches => {
+                "Widen `methods` or `paths` of a rule for this host, or add a [[rules]] entry that matches the request."
+            }
+            Self::NotInAllowedHosts => {
+                "Add the host to `allowed_hosts`, with its port unless it is the scheme's own."
+            }
+            Self::NotNamed => {
+                "Add the host to `allowed_hosts`, write a [[rules]] entry for it, or set `internet = true`."
+            }
+            Self::OpaqueFlow => "Only TLS and HTTP pass; use the service's HTTP or TLS endpoint.",
+            Self::SecretNotBound => {
+                "Add the host to `hosts` of the secret, or stop using the secret in this rule."
+            }
+            Self::SecretOverPlainHttp => {
+                "Use https, or set `plaintext = true` on the secret if it may travel unencrypted."
+            }
+            Self::SecretUnavailable => {
+                "Give the secret a value at its `source`, and check that the gate may read it."
+            }
+            Self::ServerNameMissing => {
+                "Use a client that sends a server name (SNI), or name the address itself in a rule or in `allowed_hosts`."
+            }
+            Self::UdpFlow => "Use TCP; of UDP only DNS is answered.",
+            Self::UnknownProtocol => "Send a TLS ClientHello or an HTTP request at once after connecting.",
+            Self::UpgradeNotSupported => "Send the request without an Upgrade header.",
+        }
+    }
+}
+
+impl fmt::Display for DenyReason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_code_is_its_own_and_snake_case() {
+        let codes: HashSet<&str> = DenyReason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(codes.len(), DenyReason::ALL.len());
+        for code in codes {
+            assert!(code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{code}");
+        }
+    }
+
+    #[test]
+    fn every_hint_is_one_sentence() {
+        for reason in DenyReason::ALL {
+            let hint = reason.hint();
+            assert!(hint.ends_with('.') && hint.matches(". ").count() == 0, "{reason}: {hint}");
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! What is wrong with a document, where, and what to write instead.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
+use serde::Serialize;
+use thiserror::Error;
+
+/// A document that is no policy. Reports every problem that could be found.
+#[derive(Clone, Debug)]
+pub struct PolicyError {
+    file_name: Box<str>,
+    problems: Vec<Problem>,
+}
+
+/// One thing that is wrong with a document, or probably not meant.
+///
+/// As a [`Diagnostic`] it shows the place with a caret; serialised it is
+/// `{severity, message, line, column, help}`.
+#[derive(Clone, Debug, Error, Serialize)]
+#[error("{message}")]
+pub struct Problem {
+    /// Whether the document is refused for it.
+    pub severity: Severity,
+    /// What is wrong.
+    pub message: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// What to write instead.
+    pub help: Option<String>,
+    #[serde(skip)]
+    labels: Vec<LabeledSpan>,
+    #[serde(skip)]
+    document: Arc<NamedSource<String>>,
+}
+
+/// How bad a [`Problem`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// The document is refused.
+    Error,
+    /// The document is accepted and probably means something else.
+    Warning,
+}
+
+impl PolicyError {
+    /// Every problem, in the order of the document.
+    #[must_use]
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// The problem that stands for the whole error when it is the only one.
+    fn only(&self) -> Option<&Problem> {
+        match self.problems.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for PolicyError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.only() {
+            Some(only) => only.fmt(formatter),
+            None => write!(formatter, "{} has {} problems", self.file_name, self.problems.len()),
+        }
+    }
+}
+
+impl std::error::Error for PolicyError {}
+
+impl Diagnostic for PolicyError {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.only().and_then(Diagnostic::help)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.only().and_then(Diagnostic::source_code)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        self.only().and_then(Diagnostic::labels)
+    }
+
+    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
+        let related = self.problems.iter().map(|problem| problem as &dyn Diagnostic);
+        if self.only().is_some() { None } else { Some(Box::new(related)) }
+    }
+}
+
+impl Diagnostic for Problem {
+    fn severity(&self) -> Option<miette::Severity> {
+        Some(match self.severity {
+            Severity::Error => miette::Severity::Error,
+            Severity::Warning => miette::Severity::Warning,
+        })
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        Some(&*self.document)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        Some(Box::new(self.labels.iter().cloned()))
+    }
+}
+
+/// Collects what is found wrong while a document is compiled.
+pub(crate) struct Findings<'text> {
+    file_name: &'text str,
+    text: &'text str,
+    found: Vec<Finding>,
+    /// Stretches that messages must not show.
+    hidden: Vec<Range<usize>>,
+}
+
+/// A problem before its place is counted out.
+pub(crate) struct Finding {
+    severity: Severity,
+    message: String,
+    at: Range<usize>,
+    label: Option<String>,
+    also: Option<(Range<usize>, String)>,
+    help: Option<String>,
+}
+
+impl Finding {
+    /// The words beside the caret.
+    pub(crate) fn label(&mut self, label: impl Into<String>) -> &mut Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// A second place, with words beside it.
+    pub(crate) fn also(&mut self, at: Range<usize>, label: impl Into<String>) -> &mut Self {
+        self.also = Some((at, label.into()));
+        self
+    }
+
+    /// What to write instead.
+    pub(crate) fn help(&mut self, help: impl Into<String>) -> &mut Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+impl<'text> Findings<'text> {
+    pub(crate) fn new(file_name: &'text str, text: &'text str) -> Self {
+        Self { file_name, text, found: Vec::new(), hidden: Vec::new() }
+    }
+
+    pub(crate) fn error(&mut self, at: Range<usize>, message: impl Into<String>) -> &mut Finding {
+        self.find(Severity::Error, at, message.into())
+    }
+
+    pub(crate) fn warning(&mut self, at: Range<usize>, message: impl Into<String>) -> &mut Finding {
+        self.find(Severity::Warning, at, message.into())
+    }
+
+    /// The stretch without the lines after its first, for a caret that points.
+    pub(crate) fn first_line_of(&self, at: Range<usize>) -> Range<usize> {
+        let line = self.text.get(at.clone()).and_then(|text| text.lines().next()).unwrap_or_default();
+        at.start..at.start + line.len()
+    }
+
+    /// Keeps a value out of what is shown of the document: it may be a secret written in the
+    /// wrong place.
+    pub(crate) fn hide(&mut self, at: Range<usize>) {
+        self.hidden.push(at);
+    }
+
+    /// The warnings, or the error with everything that was found wrong.
+    pub(crate) fn finish(self) -> Result<Vec<Problem>, PolicyError> {
+        let document = Arc::new(NamedSource::new(self.file_name, self.shown()));
+        let refused = self.found.iter().any(|finding| finding.severity == Severity::Error);
+        let mut found = self.found;
+        found.sort_by_key(|finding| finding.at.start);
+        let problems: Vec<Problem> = found
+            .into_iter()
+            .filter(|finding| !refused || finding.severity == Severity::Error)
+            .map(|finding| finding.place(self.text, &document))
+            .collect();
+        if refused { Err(PolicyError { file_name: self.file_name.into(), problems }) } else { Ok(problems) }
+    }
+
+    fn find(&mut self, severity: Severity, at: Range<usize>, message: String) -> &mut Finding {
+        let finding = Finding { severity, message, at, label: None, also: None, help: None };
+        self.found.push_mut(finding)
+    }
+
+    /// The document, with hidden stretches starred out byte by byte so that places stay.
+    fn shown(&self) -> String {
+        let mut bytes = self.text.as_bytes().to_vec();
+        for at in &self.hidden {
+            let stretch = bytes.get_mut(at.clone()).unwrap_or_default();
+            stretch.iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b'*');
+        }
+        String::from_utf8(bytes).unwrap_or_default()
+    }
+}
+
+impl Finding {
+    fn place(self, text: &str, document: &Arc<NamedSource<String>>) -> Problem {
+        let (line, column) = line_and_column(text, self.at.start);
+        let mut labels = vec![LabeledSpan::new_primary_with_span(self.label, self.at)];
+        labels.extend(self.also.map(|(at, label)| LabeledSpan::new_with_span(Some(label), at)));
+        Problem {
+            severity: self.severity,
+            message: self.message,
+            line,
+            column,
+            help: self.help,
+            labels,
+            document: Arc::clone(document),
+        }
+    }
+}
+
+/// The nearest of the known words, if one is near enough to be meant.
+pub(crate) fn nearest<'known>(
+    word: &str,
+    known: impl IntoIterator<Item = &'known str>,
+) -> Option<&'known str> {
+    known
+        .into_iter()
+        .map(|known| (strsim::damerau_levenshtein(word, known), known))
+        .filter(|&(distance, known)| {
+            (distance <= 3 && distance < known.len()) || strsim::jaro_winkler(word, known) > 0.8
+        })
+        .min_by_key(|&(distance, _)| distance)
+        .map(|(_, known)| known)
+}
+
+/// Line and column of a byte offset, both from 1, the column in characters.
+fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or(before).chars().count() + 1;
+    (line, column)
+}

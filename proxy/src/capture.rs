@@ -1,0 +1,290 @@
+//! Starts `sluicegate-netns` and takes over the seven sockets that it makes.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{self, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use rustix::io::FdFlags;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+use serde::{Deserialize, Serialize};
+
+/// How long the helper may take; it takes milliseconds.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The longest line of the helper's.
+const LINE_BYTES_MAX: usize = 4_096;
+
+/// The helper's version of the hand-over that this program understands.
+const HANDOVER_VERSION: u32 = 1;
+
+/// What to capture.
+#[derive(Debug)]
+pub enum Target {
+    /// A namespace made for this command, which runs in it.
+    Run(Vec<OsString>),
+    /// An existing namespace, by path.
+    Attach(PathBuf),
+}
+
+/// The sockets of a captured namespace. Whoever holds them needs no capability to use them.
+#[derive(Debug)]
+pub struct Captured {
+    /// Transparent listeners, IPv4 and IPv6.
+    pub listeners: [TcpListener; 2],
+    /// UDP sockets that report the original destination, IPv4 and IPv6.
+    pub datagrams: [UdpSocket; 2],
+    /// Raw sockets for answers from any address, IPv4 and IPv6.
+    pub raw: [OwnedFd; 2],
+    /// Owns the nftables table: while it is open nobody else may change it.
+    pub owner: OwnedFd,
+    /// What the helper said with them.
+    pub ready: Ready,
+}
+
+/// What the helper says when the namespace is captured.
+#[derive(Debug, Deserialize)]
+pub struct Ready {
+    version: u32,
+    /// The namespace, as `net:[inode]`.
+    pub namespace: String,
+    /// Whether the kernel keeps others from capturing it too.
+    pub exclusive: bool,
+    /// Microseconds from the helper's start to the last route.
+    pub attach_us: u64,
+}
+
+/// What the workload is to see; the helper carries it out inside the workload's mount namespace.
+#[derive(Debug, Default, Serialize)]
+pub struct Plan {
+    /// Files that are put into `trust_dir`.
+    pub files: Vec<TrustFile>,
+    /// An existing folder that those files cover.
+    pub trust_dir: PathBuf,
+    /// Which of them are laid over which existing file.
+    pub mounts: Vec<Mount>,
+    /// Files and sockets that read as empty.
+    pub hide_files: Vec<PathBuf>,
+    /// Folders that read as empty.
+    pub hide_dirs: Vec<PathBuf>,
+    /// Files that are readable only.
+    pub read_only: Vec<PathBuf>,
+    /// Variables to set.
+    pub set_env: BTreeMap<String, String>,
+    /// Variables to take out.
+    pub remove_env: Vec<String>,
+}
+
+/// A file for the workload, by content.
+#[derive(Debug, Serialize)]
+pub struct TrustFile {
+    /// Its name in the trust folder.
+    pub name: &'static str,
+    /// Its content, when it is text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Its content in base64, when it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base64: Option<String>,
+}
+
+/// One trust file over one existing file.
+#[derive(Debug, Serialize)]
+pub struct Mount {
+    /// The trust file's name.
+    pub file: &'static str,
+    /// The file that it covers.
+    pub over: PathBuf,
+}
+
+/// What the helper reports when it cannot do its work.
+#[derive(Debug, Deserialize)]
+pub struct Report {
+    /// During which step.
+    pub step: String,
+    /// What went wrong.
+    pub message: String,
+    /// What to do about it.
+    #[serde(default)]
+    pub hint: Option<String>,
+    /// The exit code that fits.
+    pub exit_code: u8,
+}
+
+/// Why there is no capture.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CaptureError {
+    /// The helper is not where this program is.
+    #[error("cannot start {}", path.display())]
+    Start {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// Why it did not start.
+        #[source]
+        source: io::Error,
+    },
+    /// The helper says why.
+    #[error("{}: {}", .0.step, .0.message)]
+    Helper(Report),
+    /// The helper did not keep to the protocol: another version of it, perhaps.
+    #[error("the helper's answer is not understood ({0})")]
+    Protocol(&'static str),
+    /// The helper is gone, or does not answer.
+    #[error("the helper does not answer")]
+    Silent(#[source] io::Error),
+}
+
+impl CaptureError {
+    /// What the operator can do about it.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Start { .. } => Some("install sluicegate-netns in the folder of sluicegate"),
+            Self::Helper(report) => report.hint.as_deref(),
+            Self::Protocol(_) => Some("install sluicegate and sluicegate-netns of the same version"),
+            Self::Silent(_) => None,
+        }
+    }
+
+    /// The exit code that fits: the helper's own, or "cannot be done here".
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Helper(report) => report.exit_code,
+            _ => crate::exit::UNAVAILABLE,
+        }
+    }
+}
+
+/// A started helper.
+#[derive(Debug)]
+pub struct Helper {
+    socket: UnixStream,
+    child: Child,
+}
+
+impl Helper {
+    /// Starts the helper for `target`. To be called on the main thread: the workload dies with the
+    /// thread that started it (`PR_SET_PDEATHSIG`).
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(target: &Target) -> Result<Self, CaptureError> {
+        let path = helper_path();
+        let failed = |source| CaptureError::Start { path: path.clone(), source };
+        let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+        ours.set_read_timeout(Some(DEADLINE)).map_err(failed)?;
+        ours.set_write_timeout(Some(DEADLINE)).map_err(failed)?;
+        // The helper inherits it by number. No other program is started meanwhile.
+        rustix::io::fcntl_setfd(&theirs, FdFlags::empty()).map_err(|error| failed(error.into()))?;
+        let socket = theirs.as_raw_fd().to_string();
+        let mut command = Command::new(&path);
+        match target {
+            Target::Run(program) => command.args(["run", "--socket", &socket, "--"]).args(program),
+            Target::Attach(namespace) => {
+                command.args(["attach", "--socket", &socket, "--namespace"]).arg(namespace)
+            }
+        };
+        let child = command.spawn().map_err(failed)?;
+        Ok(Self { socket: ours, child })
+    }
+
+    /// Waits for the namespace to be captured.
+    ///
+    /// # Errors
+    /// [`CaptureError`], mostly in the helper's words.
+    pub fn captured(&mut self) -> Result<Captured, CaptureError> {
+        let mut line = vec![0; LINE_BYTES_MAX];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(7))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let received = rustix::net::recvmsg(
+            &self.socket,
+            &mut [IoSliceMut::new(&mut line)],
+            &mut control,
+            RecvFlags::CMSG_CLOEXEC,
+        )
+        .map_err(|error| CaptureError::Silent(error.into()))?;
+        let mut descriptors = Vec::with_capacity(7);
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                descriptors.extend(rights);
+            }
+        }
+        line.truncate(received.bytes);
+        self.read_line(&mut line)?;
+        let ready: Ready = parse(&line)?;
+        if ready.version != HANDOVER_VERSION {
+            return Err(CaptureError::Protocol("another version"));
+        }
+        let [tcp4, tcp6, udp4, udp6, raw4, raw6, owner] = <[OwnedFd; 7]>::try_from(descriptors)
+            .map_err(|_| CaptureError::Protocol("not seven descriptors"))?;
+        Ok(Captured {
+            listeners: [tcp4.into(), tcp6.into()],
+            datagrams: [udp4.into(), udp6.into()],
+            raw: [raw4, raw6],
+            owner,
+            ready,
+        })
+    }
+
+    /// Lets the command run as `plan` says, and waits until it does.
+    ///
+    /// # Errors
+    /// [`CaptureError`]; the command then never ran.
+    pub fn go(&mut self, plan: &Plan) -> Result<(), CaptureError> {
+        let mut line = serde_json::to_vec(plan).map_err(|_| CaptureError::Protocol("the plan"))?;
+        line.push(b'\n');
+        self.socket.write_all(&line).map_err(CaptureError::Silent)?;
+        let mut answer = Vec::new();
+        self.read_line(&mut answer)?;
+        #[derive(Deserialize)]
+        struct Started {}
+        parse::<Started>(&answer).map(|_| ())
+    }
+
+    /// The process that stands for the workload: signals sent to it reach the command.
+    pub fn into_child(self) -> Child {
+        self.child
+    }
+
+    /// Reads on until `line` ends in a line feed.
+    fn read_line(&mut self, line: &mut Vec<u8>) -> Result<(), CaptureError> {
+        let until = Instant::now() + DEADLINE;
+        let mut chunk = [0; 512];
+        while !line.ends_with(b"\n") {
+            if line.len() > LINE_BYTES_MAX || Instant::now() > until {
+                return Err(CaptureError::Protocol("an endless line"));
+            }
+            match self.socket.read(&mut chunk) {
+                Ok(0) => return Err(CaptureError::Silent(io::ErrorKind::UnexpectedEof.into())),
+                Ok(count) => line.extend_from_slice(chunk.get(..count).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(CaptureError::Silent(error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads an answer, or the report that came in its place.
+fn parse<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, CaptureError> {
+    #[derive(Deserialize)]
+    struct Failed {
+        error: Report,
+    }
+    if let Ok(Failed { error }) = serde_json::from_slice(line) {
+        return Err(CaptureError::Helper(error));
+    }
+    serde_json::from_slice(line).map_err(|_| CaptureError::Protocol("not the expected answer"))
+}
+
+/// Beside this program and nowhere else: it may run as root, and `PATH` is the caller's.
+fn helper_path() -> PathBuf {
+    let own = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"));
+    own.parent().unwrap_or(Path::new("/")).join("sluicegate-netns")
+}

@@ -1,0 +1,281 @@
+//! **The spine**: everything that happens to one captured connection, top to bottom.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ProtocolVersion;
+use sluicegate_policy::{Authority, DenyReason, Host, Scheme};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use crate::accept::{Accepted, ClientAddress, OriginalDestination};
+use crate::audit::{AuditRecord, Protocol as Transport, Verdict};
+use crate::exchange::{Connection, Exchanges};
+use crate::gate::Gate;
+use crate::head_guard::{Faults, HeadGuard};
+use crate::name_server;
+use crate::request_authority::ConnectionName;
+use crate::request_head::{HEAD_BYTES_MAX, HEADERS_MAX};
+use crate::sniff::{Protocol, SniffError, Sniffed, is_capturable, sniff};
+use crate::splice::splice;
+use crate::tls::{Greeting, TlsError, leaf_name};
+use crate::upstream::{CONNECTION_WINDOW, STREAM_WINDOW, UpstreamError};
+
+/// The port of DNS (RFC 1035 section 4.2), whatever address it is sent to.
+const DNS_PORT: u16 = 53;
+
+/// HTTP/2 streams that a workload may have open at once on one connection; nginx says 128, and
+/// clients open another connection beyond it.
+const STREAMS_MAX: u32 = 200;
+
+/// What one read of hyper's takes at most: large for bulk, and grown into only when filled.
+const READ_BUFFER_BYTES_MAX: usize = 512 * 1024;
+
+/// Why a connection ended before its first request.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FlowError {
+    /// It was for an address that is never captured on purpose.
+    #[error("the address dialled is the gate's own or the workload's loopback")]
+    NotCapturable,
+    /// Its protocol could not be told.
+    #[error("the protocol could not be told")]
+    Sniff(#[source] SniffError),
+    /// Its TLS could not be ended here.
+    #[error("TLS with the workload failed")]
+    Tls(#[source] TlsError),
+    /// A spliced flow could not be connected.
+    #[error("the spliced upstream cannot be reached")]
+    Upstream(#[source] UpstreamError),
+    /// The log cannot be written.
+    #[error("the audit log cannot be written")]
+    AuditUnavailable,
+}
+
+impl FlowError {
+    /// What the log calls it.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::NotCapturable => DenyReason::ForbiddenAddress.as_str(),
+            Self::Sniff(SniffError::Opaque) => DenyReason::OpaqueFlow.as_str(),
+            Self::Sniff(SniffError::Closed) => "closed_unused",
+            Self::Sniff(_) => DenyReason::UnknownProtocol.as_str(),
+            Self::Tls(_) => "tls_handshake_failed",
+            Self::Upstream(error) => error.code(),
+            Self::AuditUnavailable => DenyReason::AuditUnavailable.as_str(),
+        }
+    }
+}
+
+/// Serves one connection to its end. What is refused before it was a request is reset, so that the
+/// workload sees a refusal and not an end of data, and logged.
+pub async fn serve(gate: Arc<Gate>, accepted: Accepted) {
+    let (client, destination) = (accepted.client, accepted.original_destination);
+    if let Err(error) = try_serve(&gate, accepted).await {
+        let mut record = gate.log.flow(Transport::Tcp, client.0, destination.0);
+        record.verdict = Some(match error {
+            FlowError::Upstream(_) | FlowError::Tls(TlsError::Handshake(_)) => Verdict::Failed,
+            _ => Verdict::Refused,
+        });
+        record.reason = Some(error.reason());
+        record.set_detail(chain(&error));
+    }
+}
+
+async fn try_serve(gate: &Arc<Gate>, accepted: Accepted) -> Result<(), FlowError> {
+    if accepted.original_destination.port() == DNS_PORT {
+        name_server::serve_tcp(gate, accepted).await;
+        return Ok(());
+    }
+    if !is_capturable(accepted.original_destination.0) {
+        reset(accepted.io);
+        return Err(FlowError::NotCapturable);
+    }
+    let Sniffed { client, original_destination, protocol } =
+        sniff(accepted).await.map_err(FlowError::Sniff)?;
+    let from = From { client, original_destination };
+    match protocol {
+        Protocol::Tls { hello, seen, hello_bytes, io } => {
+            let greeting = Greeting::new(hello, (seen, hello_bytes), io, original_destination)
+                .map_err(FlowError::Tls)?;
+            serve_tls(gate, from, greeting).await
+        }
+        Protocol::Http1(io) => {
+            serve_http1(gate, from.plain(), io).await;
+            Ok(())
+        }
+        Protocol::Http2PriorKnowledge(io) => {
+            serve_http2(gate, from.plain(), io).await;
+            Ok(())
+        }
+    }
+}
+
+/// Where a connection came from and wanted to go.
+#[derive(Clone, Copy)]
+struct From {
+    client: ClientAddress,
+    original_destination: OriginalDestination,
+}
+
+/// What TLS told about a connection.
+struct Told {
+    from: From,
+    name: Option<Host>,
+    sni: Option<Host>,
+    version: Option<ProtocolVersion>,
+}
+
+impl From {
+    fn plain(self) -> Told {
+        Told { from: self, name: None, sni: None, version: None }
+    }
+}
+
+async fn serve_tls(gate: &Arc<Gate>, from: From, greeting: Greeting) -> Result<(), FlowError> {
+    let port = from.original_destination.port();
+    let authority = Authority { host: greeting.name.clone(), port };
+    if let Some(rule) = gate.policy.splices(&authority) {
+        let record = splice_record(gate, from, &authority, rule);
+        return serve_spliced(gate, greeting, &authority, record).await;
+    }
+    let leaf = leaf_name(&greeting.name).map_err(FlowError::Tls)?;
+    let config = gate
+        .leaves
+        .server_config(&leaf, SystemTime::now())
+        .map_err(|error| FlowError::Tls(TlsError::Leaf(error)))?;
+    let (name, sni) = (Some(greeting.name.clone()), greeting.sni.clone());
+    let io = greeting.terminate(config).await.map_err(FlowError::Tls)?;
+    let session = io.get_ref().1;
+    let told = Told { from, name, sni, version: session.protocol_version() };
+    if session.alpn_protocol() == Some(b"h2") {
+        serve_http2(gate, told, io).await;
+    } else {
+        serve_http1(gate, told, io).await;
+    }
+    Ok(())
+}
+
+fn splice_record(gate: &Gate, from: From, authority: &Authority, rule: &str) -> AuditRecord {
+    let mut record = gate.log.flow(Transport::Tcp, from.client.0, from.original_destination.0);
+    record.rule = Some(rule.to_owned());
+    let name = authority.host.to_string();
+    record.sni = Some(name.clone());
+    record.host = Some(name);
+    record.port = Some(authority.port);
+    record
+}
+
+/// The workload's own TLS, end to end: judged by its name, dialled by our resolution of it.
+async fn serve_spliced(
+    gate: &Arc<Gate>,
+    greeting: Greeting,
+    authority: &Authority,
+    mut record: AuditRecord,
+) -> Result<(), FlowError> {
+    let (seen, workload) = greeting.into_untouched();
+    record.verdict = Some(Verdict::Failed);
+    if !gate.log.is_healthy() {
+        record.verdict = Some(Verdict::Refused);
+        record.reason = Some(DenyReason::AuditUnavailable.as_str());
+        reset(workload);
+        return Ok(());
+    }
+    match gate.upstream.connect_raw(authority).await {
+        Err(error) => {
+            record.reason = Some(error.code());
+            record.set_detail(error.in_words());
+            reset(workload);
+        }
+        Ok((upstream, address)) => {
+            record.verdict = Some(Verdict::Allowed);
+            record.upstream = Some(address);
+            let counters = (record.request_bytes_counter(), record.response_bytes_counter());
+            let idle = gate.policy.upstream().idle_timeout;
+            let copied = splice(workload, upstream, seen, counters, idle).await;
+            record.complete = Some(copied.is_ok());
+            if let Err(error) = copied {
+                record.set_detail(error.to_string());
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn serve_http1<Io>(gate: &Arc<Gate>, told: Told, io: Io)
+where
+    Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let io = HeadGuard::new(io);
+    let exchanges = exchanges(gate, told, io.faults());
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // The guard below has the deadlines: it knows an idle connection from a slow head.
+        .header_read_timeout(None)
+        // A workload that has sent its request may close its half and still wants the answer.
+        .half_close(true)
+        .preserve_header_case(true)
+        .auto_date_header(false)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(READ_BUFFER_BYTES_MAX)
+        .serve_connection(TokioIo::new(io), exchanges);
+    if let Err(error) = served.await {
+        tracing::debug!(%error, "a connection of the workload ended");
+    }
+}
+
+async fn serve_http2<Io>(gate: &Arc<Gate>, told: Told, io: Io)
+where
+    Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let served = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .auto_date_header(false)
+        // Finds a workload that is gone without a word; a live one answers the ping.
+        .keep_alive_interval(Duration::from_secs(60))
+        .keep_alive_timeout(Duration::from_secs(20))
+        .serve_connection(TokioIo::new(io), exchanges(gate, told, Arc::default()));
+    if let Err(error) = served.await {
+        tracing::debug!(%error, "a connection of the workload ended");
+    }
+}
+
+fn exchanges(gate: &Arc<Gate>, told: Told, faults: Arc<Faults>) -> Exchanges {
+    let scheme = if told.name.is_some() { Scheme::Https } else { Scheme::Http };
+    Exchanges(Arc::new(Connection {
+        gate: Arc::clone(gate),
+        client: told.from.client,
+        name: ConnectionName {
+            scheme,
+            tls_name: told.name,
+            original_destination: told.from.original_destination,
+        },
+        sni: told.sni.map(|name| name.to_string()),
+        tls: told.version,
+        faults,
+    }))
+}
+
+/// Closes with a reset: the workload's program sees "connection refused" or "reset", not an empty
+/// answer that it might take for a good one.
+fn reset(io: TcpStream) {
+    // Failing means that the connection is gone already.
+    drop(io.set_zero_linger());
+}
+
+fn chain(error: &FlowError) -> String {
+    use std::error::Error as _;
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        words = format!("{words}: {cause}");
+        source = cause.source();
+    }
+    words
+}

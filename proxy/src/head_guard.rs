@@ -1,0 +1,330 @@
+//! Reads every HTTP/1 request head before hyper does, and lets only unambiguous ones through.
+//!
+//! hyper resolves some ambiguities silently (with `Transfer-Encoding` and `Content-Length` it drops
+//! the latter), answers others itself, unlogged, and has no deadline for the time between. This
+//! reader sits under it: each head is checked as it stands on the wire, once, whole, under a size
+//! and a deadline. A head that fails is replaced by a harmless one, and the reason is left in
+//! [`Faults`] for the exchange to answer and log in its turn.
+//!
+//! **Invariant:** the guard can only refuse more than hyper does. Should the two ever disagree on
+//! where a message ends, hyper's reading is the one that policy sees and that is sent on.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+use tokio_util::io::poll_read_buf;
+
+use crate::request_head::{self, BodyFraming, ChunkedBody, HEAD_BYTES_MAX, HeadFault};
+
+/// How long a head may take from its first byte to its last.
+const HEAD_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long a connection without an exchange is kept. Longer than the usual client pool's idle
+/// time (90 s and less), so that it is the client that closes.
+const IDLE_DEADLINE: Duration = Duration::from_secs(300);
+
+/// What hyper reads in place of a head that was refused.
+const REPLACEMENT: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\nconnection: close\r\n\r\n";
+
+/// One read while a head is incomplete.
+const READ_BYTES: usize = 8 * 1024;
+
+/// The exchange's view of the connection it is on: which request was refused before it was one,
+/// and whether an exchange is going on.
+#[derive(Debug, Default)]
+pub struct Faults {
+    fault: Mutex<Option<HeadFault>>,
+    /// Sequence number of the refused head, counted from 1; 0 is none.
+    refused: AtomicU64,
+    exchanges: AtomicU64,
+    active: AtomicU32,
+}
+
+impl Faults {
+    /// Begins an exchange; the guard is held to its end.
+    pub fn begin(self: &Arc<Self>) -> (Active, Option<HeadFault>) {
+        self.active.fetch_add(1, Ordering::Relaxed);
+        let number = self.exchanges.fetch_add(1, Ordering::Relaxed) + 1;
+        let fault = if self.refused.load(Ordering::Acquire) == number {
+            self.fault.lock().ok().and_then(|mut fault| fault.take())
+        } else {
+            None
+        };
+        (Active(Arc::clone(self)), fault)
+    }
+}
+
+/// Keeps the connection from being closed as idle.
+#[derive(Debug)]
+pub struct Active(Arc<Faults>);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Where in the stream of messages the reader is.
+enum Position {
+    /// Before or in a head.
+    Head,
+    /// In a body of known length.
+    Body(u64),
+    /// In a chunked body.
+    Chunked(ChunkedBody),
+    /// After a refused head: nothing more is read.
+    Over,
+}
+
+/// See the module's documentation.
+pub struct HeadGuard<Io> {
+    io: Io,
+    faults: Arc<Faults>,
+    position: Position,
+    heads: u64,
+    /// Bytes read and not yet handed on: an incomplete head, or a next message's beginning.
+    held: BytesMut,
+    /// How much of `held` hyper may have.
+    released: usize,
+    deadline: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<Io: AsyncRead + Unpin> HeadGuard<Io> {
+    /// Guards `io`, whose next byte begins a head.
+    pub fn new(io: Io) -> Self {
+        let deadline = Instant::now() + IDLE_DEADLINE;
+        Self {
+            io,
+            faults: Arc::default(),
+            position: Position::Head,
+            heads: 0,
+            held: BytesMut::new(),
+            released: 0,
+            deadline,
+            timer: Box::pin(tokio::time::sleep_until(deadline)),
+        }
+    }
+
+    /// What the exchanges on this connection need to know.
+    pub fn faults(&self) -> Arc<Faults> {
+        Arc::clone(&self.faults)
+    }
+
+    /// Hands out what was released, as much as fits.
+    fn give(&mut self, buf: &mut ReadBuf<'_>) {
+        let count = self.released.min(buf.remaining());
+        buf.put_slice(self.held.get(..count).unwrap_or_default());
+        self.held.advance(count);
+        self.released -= count;
+        if self.held.is_empty() {
+            // An idle connection holds no buffer.
+            self.held = BytesMut::new();
+        }
+    }
+
+    /// Looks at `held` from its start and releases what may be read. Returns whether it needs more
+    /// bytes to say.
+    fn advance(&mut self) -> bool {
+        debug_assert_eq!(self.released, 0, "advance is called when all was given");
+        match &mut self.position {
+            Position::Over => false,
+            Position::Body(rest) => {
+                let here = usize::try_from(*rest).map_or(self.held.len(), |rest| rest.min(self.held.len()));
+                *rest -= here as u64;
+                self.released = here;
+                if *rest == 0 {
+                    self.position = Position::Head;
+                }
+                here == 0
+            }
+            Position::Chunked(body) => match body.advance(&self.held) {
+                Ok((here, ended)) => {
+                    self.released = here;
+                    if ended {
+                        self.position = Position::Head;
+                    }
+                    here == 0
+                }
+                // hyper finds the same fault and fails the body; it must see the bytes to do so.
+                Err(_) => {
+                    self.released = self.held.len();
+                    self.position = Position::Over;
+                    false
+                }
+            },
+            Position::Head => self.advance_head(),
+        }
+    }
+
+    fn advance_head(&mut self) -> bool {
+        // RFC 9112 section 2.2: empty lines before a request line are ignored.
+        while self.held.starts_with(b"\r\n") {
+            self.held.advance(2);
+        }
+        if self.held.is_empty() {
+            return true;
+        }
+        match request_head::check(&self.held) {
+            Ok(None) if self.held.len() >= HEAD_BYTES_MAX => self.refuse(HeadFault::TooLarge),
+            Ok(None) => return true,
+            Ok(Some((bytes, framing))) => {
+                self.heads += 1;
+                self.released = bytes;
+                self.position = match framing {
+                    BodyFraming::None => Position::Head,
+                    BodyFraming::Length(length) => Position::Body(length),
+                    BodyFraming::Chunked => Position::Chunked(ChunkedBody::default()),
+                };
+                self.deadline = Instant::now() + IDLE_DEADLINE;
+            }
+            Err(fault) => self.refuse(fault),
+        }
+        false
+    }
+
+    fn refuse(&mut self, fault: HeadFault) {
+        self.heads += 1;
+        if let Ok(mut slot) = self.faults.fault.lock() {
+            *slot = Some(fault);
+        }
+        self.faults.refused.store(self.heads, Ordering::Release);
+        self.held = BytesMut::from(REPLACEMENT);
+        self.released = REPLACEMENT.len();
+        self.position = Position::Over;
+    }
+
+    /// Whether a deadline passed: `true` means that the connection is to be closed.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.timer.deadline() > self.deadline {
+            self.timer.as_mut().reset(self.deadline);
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            let in_head = matches!(self.position, Position::Head);
+            let busy = self.faults.active.load(Ordering::Relaxed) > 0;
+            if now < self.deadline {
+                self.timer.as_mut().reset(self.deadline);
+            } else if in_head && !self.held.is_empty() {
+                self.refuse(HeadFault::Slow);
+                return false;
+            } else if in_head && !busy {
+                return true;
+            } else {
+                // An exchange is going on: its own deadlines hold.
+                self.deadline = now + IDLE_DEADLINE;
+                self.timer.as_mut().reset(self.deadline);
+            }
+        }
+        false
+    }
+}
+
+impl<Io: AsyncRead + Unpin> AsyncRead for HeadGuard<Io> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            if this.released > 0 {
+                this.give(buf);
+                return Poll::Ready(Ok(()));
+            }
+            match &mut this.position {
+                Position::Over => return Poll::Ready(Ok(())),
+                // Bulk goes straight into hyper's buffer, without a copy.
+                Position::Body(rest) if this.held.is_empty() => {
+                    let read = ready!(poll_read_at_most(&mut this.io, cx, buf, *rest))?;
+                    *rest -= read;
+                    if *rest == 0 {
+                        this.position = Position::Head;
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                _ => {}
+            }
+            if !this.held.is_empty() && !this.advance() {
+                continue;
+            }
+            let was_empty = this.held.is_empty();
+            this.held.reserve(READ_BYTES);
+            match poll_read_buf(Pin::new(&mut this.io), cx, &mut this.held) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(_)) => {
+                    if was_empty && matches!(this.position, Position::Head) {
+                        this.deadline = Instant::now() + HEAD_DEADLINE;
+                    }
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    if this.held.is_empty() {
+                        this.held = BytesMut::new();
+                    }
+                    if this.poll_deadline(cx) {
+                        return Poll::Ready(Ok(()));
+                    }
+                    if this.released == 0 {
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Reads into `buf`, at most `limit` bytes, and says how many.
+fn poll_read_at_most<Io: AsyncRead + Unpin>(
+    io: &mut Io,
+    cx: &mut Context<'_>,
+    buf: &mut ReadBuf<'_>,
+    limit: u64,
+) -> Poll<io::Result<u64>> {
+    let before = buf.filled().len();
+    match usize::try_from(limit) {
+        Ok(limit) if limit < buf.remaining() => {
+            // Only a body's last read comes here; it pays for clearing what it reads into.
+            let mut end = ReadBuf::new(buf.initialize_unfilled_to(limit));
+            ready!(Pin::new(io).poll_read(cx, &mut end))?;
+            let read = end.filled().len();
+            buf.advance(read);
+        }
+        _ => ready!(Pin::new(io).poll_read(cx, buf))?,
+    }
+    Poll::Ready(Ok((buf.filled().len() - before) as u64))
+}
+
+impl<Io: AsyncWrite + Unpin> AsyncWrite for HeadGuard<Io> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

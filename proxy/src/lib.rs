@@ -1,0 +1,51 @@
+//! The data plane of Sluicegate: everything between a captured connection and its upstream.
+//!
+//! ```text
+//! accept ─▶ sniff ─▶ tls (or splice) ─▶ exchange ─▶ request_authority ─▶ policy
+//!                                          │
+//!                    respond ◀── refuse ───┤ forward
+//!                                          ▼
+//!                             hop ─▶ credentials ─▶ upstream ─▶ body ─▶ audit (written when dropped)
+//! ```
+//!
+//! Read `flow` first: it is the life of one connection. `instance` is the life of the whole.
+//!
+//! **Invariant:** no capability, no netlink, no `unsafe`: the namespace's sockets come from
+//! `sluicegate-netns`, and what is dialled is dialled from the gate's own namespace.
+
+#![forbid(unsafe_code)]
+
+pub mod accept;
+pub mod attach;
+pub mod audit;
+pub mod body;
+pub mod capture;
+pub mod cli;
+pub mod credentials;
+pub mod datagram;
+pub mod exchange;
+pub mod exit;
+pub mod flow;
+pub mod folders;
+pub mod gate;
+pub mod head_guard;
+pub mod hop;
+pub mod instance;
+pub mod log_command;
+pub mod name_server;
+pub mod policy_command;
+pub mod process;
+pub mod report;
+pub mod request_authority;
+pub mod request_head;
+pub mod respond;
+pub mod rewind;
+pub mod secrets;
+pub mod sniff;
+pub mod splice;
+pub mod telemetry;
+pub mod tls;
+pub mod trust;
+pub mod udp;
+pub mod upstream;
+pub mod workload;

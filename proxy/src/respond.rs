@@ -1,0 +1,190 @@
+//! The one place where a failure becomes a response, and the same failure a line of the log.
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{Method, Response, StatusCode};
+use serde::Serialize;
+use sluicegate_policy::{DenyReason, FixedAnswer, Policy, Refusal, RefusalFacts};
+
+use crate::audit::{AuditRecord, Verdict};
+use crate::body::ResponseBody;
+use crate::credentials::CredentialError;
+use crate::request_authority::AuthorityFault;
+use crate::request_head::HeadFault;
+use crate::upstream::UpstreamError;
+
+/// Says in a header what the body says in full, for clients that show no bodies.
+const REASON: HeaderName = HeaderName::from_static("x-sluicegate-reason");
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// Why a request gets an answer of the gate's own instead of the upstream's.
+#[derive(Debug)]
+pub enum Failure {
+    /// The policy, or a rule that stands above every policy, says no.
+    Refused(Refusal),
+    /// The head was not one; the connection cannot be trusted to be in step.
+    Malformed(HeadFault),
+    /// It was allowed, and did not work.
+    Upstream(UpstreamError),
+}
+
+impl From<AuthorityFault> for Failure {
+    fn from(fault: AuthorityFault) -> Self {
+        Self::Refused(Refusal { reason: fault.reason(), detail: fault.to_string() })
+    }
+}
+
+impl From<CredentialError> for Failure {
+    fn from(error: CredentialError) -> Self {
+        use std::error::Error as _;
+        let mut detail = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            detail = format!("{detail}: {cause}");
+            source = cause.source();
+        }
+        Self::Refused(Refusal { reason: error.reason(), detail })
+    }
+}
+
+impl From<UpstreamError> for Failure {
+    fn from(error: UpstreamError) -> Self {
+        let reason = match error {
+            UpstreamError::DeniedAddress(_) => DenyReason::DeniedHost,
+            UpstreamError::ForbiddenAddress { .. } => DenyReason::ForbiddenAddress,
+            _ => return Self::Upstream(error),
+        };
+        Self::Refused(Refusal { reason, detail: error.to_string() })
+    }
+}
+
+impl From<DenyReason> for Failure {
+    fn from(reason: DenyReason) -> Self {
+        Self::Refused(Refusal { reason, detail: String::new() })
+    }
+}
+
+/// What a client finds in the body of an answer that is not a refusal by policy.
+#[derive(Serialize)]
+struct Explanation<'a> {
+    error: &'static str,
+    reason: &'a str,
+    detail: &'a str,
+    request_id: &'a str,
+}
+
+/// The answer to a failed request; the record is told the same.
+pub fn failure(
+    failure: &Failure,
+    policy: &Policy,
+    method: &Method,
+    record: &mut AuditRecord,
+) -> Response<ResponseBody> {
+    let mut response = match failure {
+        Failure::Refused(refusal) => refused(refusal, policy, record),
+        Failure::Malformed(fault) => {
+            record.verdict = Some(Verdict::Refused);
+            let reason = DenyReason::MalformedRequest.as_str();
+            explain(fault.status(), ("malformed_request", reason), &fault.to_string(), record)
+        }
+        Failure::Upstream(error) => {
+            record.verdict = Some(Verdict::Failed);
+            explain(error.status(), ("upstream_failed", error.code()), &error.in_words(), record)
+        }
+    };
+    let malformed = match failure {
+        Failure::Malformed(_) => true,
+        Failure::Refused(refusal) => refusal.reason == DenyReason::MalformedRequest,
+        Failure::Upstream(_) => false,
+    };
+    if malformed {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    finish(response, method, record)
+}
+
+/// The answer that a rule gives by itself.
+pub fn fixed(answer: &FixedAnswer, method: &Method, record: &mut AuditRecord) -> Response<ResponseBody> {
+    record.verdict = Some(Verdict::Answered);
+    let mut response = Response::new(ResponseBody::own(Bytes::copy_from_slice(answer.body.as_bytes())));
+    *response.status_mut() = answer.status;
+    for (name, value) in &answer.headers {
+        response.headers_mut().append(name, value.clone());
+    }
+    finish(response, method, record)
+}
+
+/// The status of a refusal whose reason is not a matter of policy.
+fn status_of(reason: DenyReason, policy: &Policy) -> StatusCode {
+    match reason {
+        DenyReason::AuditUnavailable | DenyReason::SecretUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        DenyReason::AuthorityMismatch | DenyReason::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+        DenyReason::MalformedRequest => StatusCode::BAD_REQUEST,
+        DenyReason::UpgradeNotSupported => StatusCode::NOT_IMPLEMENTED,
+        _ => policy.refusal().status,
+    }
+}
+
+fn refused(refusal: &Refusal, policy: &Policy, record: &mut AuditRecord) -> Response<ResponseBody> {
+    record.verdict = Some(Verdict::Refused);
+    record.reason = Some(refusal.reason.as_str());
+    if !refusal.detail.is_empty() {
+        record.set_detail(&refusal.detail);
+    }
+    let answer = policy.refusal();
+    let body = answer.body(&RefusalFacts {
+        reason: refusal.reason,
+        detail: &refusal.detail,
+        rule: record.rule.as_deref(),
+        host: record.host.as_deref().unwrap_or_default(),
+        request_id: record.request_id.as_deref().unwrap_or_default(),
+    });
+    let mut response = Response::new(ResponseBody::own(body));
+    *response.status_mut() = status_of(refusal.reason, policy);
+    for (name, value) in &answer.headers {
+        response.headers_mut().append(name, value.clone());
+    }
+    response.headers_mut().insert(REASON, HeaderValue::from_static(refusal.reason.as_str()));
+    response
+}
+
+fn explain(
+    status: StatusCode,
+    (error, reason): (&'static str, &'static str),
+    detail: &str,
+    record: &mut AuditRecord,
+) -> Response<ResponseBody> {
+    record.reason = Some(reason);
+    record.set_detail(detail);
+    let explanation =
+        Explanation { error, reason, detail, request_id: record.request_id.as_deref().unwrap_or_default() };
+    let body = serde_json::to_vec(&explanation).unwrap_or_default();
+    let mut response = Response::new(ResponseBody::own(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response.headers_mut().insert(REASON, HeaderValue::from_static(reason));
+    response
+}
+
+fn finish(
+    mut response: Response<ResponseBody>,
+    method: &Method,
+    record: &mut AuditRecord,
+) -> Response<ResponseBody> {
+    use http_body::Body as _;
+    use std::sync::atomic::Ordering;
+    record.status = Some(response.status().as_u16());
+    record.complete = Some(true);
+    if *method != Method::HEAD {
+        let length = response.body().size_hint().exact().unwrap_or(0);
+        record.response_bytes_counter().store(length, Ordering::Relaxed);
+    } else if let Some(length) = response.body().size_hint().exact() {
+        // RFC 9110 section 9.3.2: HEAD says what GET would have sent.
+        response.headers_mut().insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+        *response.body_mut() = ResponseBody::Own(None);
+    }
+    response
+}

@@ -1,0 +1,104 @@
+//! Ends the workload's TLS here, with a leaf for the name that it asked for.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rustls::ServerConfig;
+use rustls::server::Accepted as Hello;
+use tokio::net::TcpStream;
+use tokio_rustls::server::{StartHandshake, TlsStream};
+
+use sluicegate_policy::{Host, HostError};
+
+use crate::accept::OriginalDestination;
+use crate::rewind::Rewind;
+
+/// How long a workload may take to answer our half of the handshake.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Why the workload's TLS could not be ended here.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// The server name is not a name the gate can judge.
+    #[error("the server name in the ClientHello is not acceptable")]
+    ServerName(#[source] HostError),
+    /// No leaf could be made for the name.
+    #[error("no leaf for this name")]
+    Leaf(#[source] sluicegate_certs::CertError),
+    /// The workload did not go on with the handshake. An alert `UnknownCA` or `BadCertificate` says
+    /// that it does not trust the instance's authority, or pins the origin's certificate.
+    #[error("the TLS handshake with the workload failed")]
+    Handshake(#[source] io::Error),
+    /// The workload stopped answering.
+    #[error("the TLS handshake took longer than {} s", HANDSHAKE_DEADLINE.as_secs())]
+    Deadline,
+}
+
+/// A ClientHello with the name it is decided by.
+pub struct Greeting {
+    hello: Box<Hello>,
+    seen: Bytes,
+    hello_bytes: usize,
+    io: TcpStream,
+    /// The server name as sent (RFC 6066 section 3), if any.
+    pub sni: Option<Host>,
+    /// The name policy decides on: the server name, else the address dialled.
+    pub name: Host,
+}
+
+impl Greeting {
+    /// Reads the name out of a parsed hello.
+    ///
+    /// # Errors
+    /// [`TlsError::ServerName`] when the name is not one that could be an authority.
+    pub fn new(
+        hello: Box<Hello>,
+        (seen, hello_bytes): (Bytes, usize),
+        io: TcpStream,
+        original_destination: OriginalDestination,
+    ) -> Result<Self, TlsError> {
+        let sni =
+            hello.client_hello().server_name().map(Host::parse).transpose().map_err(TlsError::ServerName)?;
+        let name = sni.clone().unwrap_or_else(|| Host::Ip(original_destination.ip()));
+        Ok(Self { hello, seen, hello_bytes, io, sni, name })
+    }
+
+    /// The untouched connection: the bytes already read, and the stream behind them.
+    pub fn into_untouched(self) -> (Bytes, TcpStream) {
+        (self.seen, self.io)
+    }
+
+    /// Completes the handshake with `config`.
+    ///
+    /// # Errors
+    /// [`TlsError::Handshake`] or [`TlsError::Deadline`].
+    pub async fn terminate(
+        self,
+        config: Arc<ServerConfig>,
+    ) -> Result<TlsStream<Rewind<TcpStream>>, TlsError> {
+        let Self { hello, mut seen, hello_bytes, io, .. } = self;
+        let rest = seen.split_off(hello_bytes.min(seen.len()));
+        let handshake = StartHandshake::from_parts(*hello, Rewind::new(io, rest)).into_stream(config);
+        // Boxed so that a handshake's state does not size the task of an idle connection.
+        match tokio::time::timeout(HANDSHAKE_DEADLINE, Box::pin(handshake)).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(TlsError::Handshake(error)),
+            Err(_) => Err(TlsError::Deadline),
+        }
+    }
+}
+
+/// The name a leaf is minted for.
+///
+/// # Errors
+/// [`TlsError::Leaf`] when the name cannot stand in a certificate.
+pub fn leaf_name(name: &Host) -> Result<sluicegate_certs::LeafName, TlsError> {
+    match name {
+        Host::Dns(name) => sluicegate_certs::LeafName::dns(name).map_err(TlsError::Leaf),
+        Host::Ip(ip) => Ok(sluicegate_certs::LeafName::from(IpAddr::clone(ip))),
+    }
+}

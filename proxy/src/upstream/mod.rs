@@ -1,0 +1,243 @@
+//! Everything on the far side of a verdict: resolve, check, connect, verify, send.
+//!
+//! **Invariant:** nothing else in this program opens a connection or asks a name server.
+
+mod connect;
+mod error;
+mod forbidden;
+mod pool;
+mod resolve;
+mod shape;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use rustls::pki_types::CertificateDer;
+use sluicegate_policy::{Authority, Policy};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::body::{Progress, RequestBody};
+pub(crate) use connect::{CONNECTION_WINDOW, STREAM_WINDOW, certificates};
+use connect::{Connector, Sender};
+pub use error::UpstreamError;
+pub use pool::Origin;
+use pool::{Pool, Slot};
+use resolve::Names;
+
+/// The way out, for one policy.
+#[derive(Debug)]
+pub struct Upstream {
+    names: Names,
+    connector: Connector,
+    pool: Pool,
+    connect_timeout: Duration,
+    response_timeout: Duration,
+}
+
+/// An answer, and how it was come by.
+#[derive(Debug)]
+pub struct Answered {
+    /// The upstream's response, its body unread.
+    pub response: Response<Incoming>,
+    /// Gives the connection back when the body has ended; `None` where it is shared.
+    pub lease: Option<Lease>,
+    /// The address dialled.
+    pub address: SocketAddr,
+    /// How long the connection took; zero for one that was there.
+    pub connect: Duration,
+    /// How often the request was sent again.
+    pub retries: u32,
+}
+
+/// An HTTP/1.1 connection during its exchange.
+#[derive(Debug)]
+pub struct Lease {
+    slot: Arc<Slot>,
+    sender: http1::SendRequest<RequestBody>,
+    address: SocketAddr,
+}
+
+impl Lease {
+    /// Returns the connection to the pool as soon as it is ready for another request.
+    pub fn give_back(self) {
+        let Self { slot, mut sender, address } = self;
+        if sender.is_ready() {
+            slot.give_http1(sender, address);
+        } else if !sender.is_closed() {
+            // The request's body may still be going out behind an early response.
+            tokio::spawn(async move {
+                let ready = tokio::time::timeout(Duration::from_secs(30), sender.ready()).await;
+                if matches!(ready, Ok(Ok(()))) {
+                    slot.give_http1(sender, address);
+                }
+            });
+        }
+    }
+}
+
+impl Upstream {
+    /// The way out that `policy` describes; `extra_roots` are the certificates it names.
+    pub fn new(policy: Arc<Policy>, extra_roots: Vec<CertificateDer<'static>>) -> Self {
+        let settings = policy.upstream();
+        let connect_timeout = settings.connect_timeout;
+        let response_timeout = settings.response_timeout;
+        Self {
+            names: Names::new(policy),
+            connector: Connector::new(extra_roots, connect_timeout),
+            pool: Pool::default(),
+            connect_timeout,
+            response_timeout,
+        }
+    }
+
+    /// Sends a request whose secrets are on, and waits for the response's head.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]; the request may or may not have reached the upstream.
+    pub async fn send(
+        &self,
+        origin: &Origin,
+        request: Request<RequestBody>,
+        progress: &Progress,
+    ) -> Result<Answered, UpstreamError> {
+        let slot = self.pool.slot(origin);
+        let (mut connection, mut connect) = (self.checkout(&slot), Duration::ZERO);
+        let mut request = request;
+        let mut retries = 0;
+        loop {
+            let (sender, address, reused) = match connection.take() {
+                Some((sender, address)) => (sender, address, true),
+                None => {
+                    let began = Instant::now();
+                    let (sender, address) = self.open(origin, &slot).await?;
+                    connect = began.elapsed();
+                    (sender, address, false)
+                }
+            };
+            match self.exchange(sender, request, origin, progress).await {
+                Ok((response, sender)) => {
+                    let lease = sender.map(|sender| Lease { slot, sender, address });
+                    return Ok(Answered { response, lease, address, connect, retries });
+                }
+                // Only what hyper hands back unsent is sent again, and only once.
+                Err(Failed::Unsent(again)) if reused && retries == 0 => {
+                    request = *again;
+                    retries = 1;
+                }
+                Err(failed) => return Err(failed.into_error()),
+            }
+        }
+    }
+
+    /// Connects without TLS or HTTP, for a flow that is spliced.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] of resolving, checking and connecting.
+    pub async fn connect_raw(&self, authority: &Authority) -> Result<(TcpStream, SocketAddr), UpstreamError> {
+        let addresses = self.addresses(authority).await?;
+        connect::dial_raw(&addresses, self.connect_timeout).await
+    }
+
+    /// Closes connections that nobody used for a while; to be called every half minute or so.
+    pub fn sweep(&self) {
+        self.pool.sweep();
+    }
+
+    fn checkout(&self, slot: &Slot) -> Option<(Sender, SocketAddr)> {
+        slot.take_http1()
+            .map(|(sender, address)| (Sender::Http1(sender), address))
+            .or_else(|| slot.http2().map(|(sender, address)| (Sender::Http2(sender), address)))
+    }
+
+    async fn addresses(&self, authority: &Authority) -> Result<Vec<SocketAddr>, UpstreamError> {
+        tokio::time::timeout(self.connect_timeout, self.names.addresses(authority))
+            .await
+            .map_err(|_| UpstreamError::ConnectTimeout)?
+    }
+
+    async fn open(&self, origin: &Origin, slot: &Slot) -> Result<(Sender, SocketAddr), UpstreamError> {
+        let _first = if slot.speaks_http1.load(Ordering::Relaxed) {
+            None
+        } else {
+            let first = slot.first.lock().await;
+            if let Some((sender, address)) = slot.http2() {
+                return Ok((Sender::Http2(sender), address));
+            }
+            (!slot.speaks_http1.load(Ordering::Relaxed)).then_some(first)
+        };
+        let addresses = self.addresses(&origin.authority).await?;
+        let (sender, address) = self.connector.connect(origin.scheme, &origin.authority, &addresses).await?;
+        match &sender {
+            Sender::Http1(_) => slot.speaks_http1.store(true, Ordering::Relaxed),
+            Sender::Http2(sender) => slot.share_http2(sender.clone(), address),
+        }
+        Ok((sender, address))
+    }
+
+    async fn exchange(
+        &self,
+        sender: Sender,
+        request: Request<RequestBody>,
+        origin: &Origin,
+        progress: &Progress,
+    ) -> Result<(Response<Incoming>, Option<http1::SendRequest<RequestBody>>), Failed> {
+        match sender {
+            Sender::Http1(mut sender) => {
+                let sent = sender.try_send_request(shape::for_http1(request, origin));
+                let response = self.answer(sent, progress).await?;
+                Ok((response, Some(sender)))
+            }
+            Sender::Http2(mut sender) => {
+                let sent = sender.try_send_request(shape::for_http2(request, origin));
+                Ok((self.answer(sent, progress).await?, None))
+            }
+        }
+    }
+
+    /// Waits for a response head as long as the request's body moves, and then the stated time.
+    async fn answer(
+        &self,
+        sent: impl Future<
+            Output = Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<RequestBody>>>,
+        >,
+        progress: &Progress,
+    ) -> Result<Response<Incoming>, Failed> {
+        let mut sent = std::pin::pin!(sent);
+        let mut moved = progress.bytes();
+        loop {
+            match tokio::time::timeout(self.response_timeout, &mut sent).await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(mut error)) => {
+                    return Err(match error.take_message() {
+                        Some(request) => Failed::Unsent(Box::new(request)),
+                        None => Failed::Error(UpstreamError::Http(error.into_error())),
+                    });
+                }
+                Err(_) if progress.bytes() != moved => moved = progress.bytes(),
+                Err(_) => return Err(Failed::Error(UpstreamError::ResponseTimeout)),
+            }
+        }
+    }
+}
+
+/// How an exchange failed.
+enum Failed {
+    /// Not one byte of the request went out; here it is.
+    Unsent(Box<Request<RequestBody>>),
+    Error(UpstreamError),
+}
+
+impl Failed {
+    fn into_error(self) -> UpstreamError {
+        match self {
+            Self::Unsent(_) => UpstreamError::Closed,
+            Self::Error(error) => error,
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! A request in the form that the upstream's HTTP version wants. Pure.
+
+use bytes::Bytes;
+use http::header::{COOKIE, HOST, HeaderValue};
+use http::uri::{PathAndQuery, Scheme as UriScheme};
+use http::{Request, Uri, Version};
+use sluicegate_policy::Scheme;
+
+use super::pool::Origin;
+
+/// Origin-form target, one Host header, one Cookie header (RFC 9112 section 3.2.1, RFC 9113
+/// section 8.2.3).
+pub(super) fn for_http1<B>(request: Request<B>, origin: &Origin) -> Request<B> {
+    let (mut parts, body) = request.into_parts();
+    parts.uri = Uri::from(path_of(&parts.uri));
+    if parts.version == Version::HTTP_2 {
+        join_cookies(&mut parts.headers);
+    }
+    parts.version = Version::HTTP_11;
+    if let Ok(host) = HeaderValue::from_maybe_shared(Bytes::from(host_and_port(origin))) {
+        parts.headers.insert(HOST, host);
+    }
+    Request::from_parts(parts, body)
+}
+
+/// `:authority` instead of Host (RFC 9113 section 8.3.1).
+pub(super) fn for_http2<B>(request: Request<B>, origin: &Origin) -> Request<B> {
+    let (mut parts, body) = request.into_parts();
+    let path = path_of(&parts.uri);
+    let mut uri = http::uri::Parts::default();
+    uri.scheme = Some(match origin.scheme {
+        Scheme::Http => UriScheme::HTTP,
+        Scheme::Https => UriScheme::HTTPS,
+    });
+    uri.authority = http::uri::Authority::from_maybe_shared(Bytes::from(host_and_port(origin))).ok();
+    uri.path_and_query = Some(path);
+    if let Ok(uri) = Uri::from_parts(uri) {
+        parts.uri = uri;
+    }
+    parts.headers.remove(HOST);
+    parts.version = Version::HTTP_2;
+    Request::from_parts(parts, body)
+}
+
+fn path_of(uri: &Uri) -> PathAndQuery {
+    uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
+}
+
+/// The authority as clients write it: without the scheme's own port.
+fn host_and_port(origin: &Origin) -> String {
+    if origin.authority.port == origin.scheme.default_port() {
+        match &origin.authority.host {
+            sluicegate_policy::Host::Ip(std::net::IpAddr::V6(ip)) => format!("[{ip}]"),
+            host => host.to_string(),
+        }
+    } else {
+        origin.authority.to_string()
+    }
+}
+
+fn join_cookies(headers: &mut http::HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let parts: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(mut joined) = HeaderValue::from_bytes(&parts.join(&b"; "[..])) {
+        joined.set_sensitive(true);
+        headers.insert(COOKIE, joined);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sluicegate_policy::{Authority, Host};
+    use std::sync::Arc;
+
+    fn origin(scheme: Scheme, host: &str, port: u16) -> Origin {
+        let authority = Authority { host: Host::parse(host).unwrap(), port };
+        Origin { scheme, authority, credentials: Arc::from([]) }
+    }
+
+    fn request(uri: &str) -> Request<()> {
+        let request = Request::builder().uri(uri).header(HOST, "elsewhere");
+        request.header(COOKIE, "a=1").header(COOKIE, "b=2").body(()).unwrap()
+    }
+
+    #[test]
+    fn http1_has_an_origin_form_target_and_the_judged_host() {
+        let mut incoming = request("https://a.test/x?y=1");
+        *incoming.version_mut() = Version::HTTP_2;
+        let shaped = for_http1(incoming, &origin(Scheme::Https, "a.test", 443));
+        assert_eq!(shaped.uri(), "/x?y=1");
+        assert_eq!(shaped.headers().get(HOST).unwrap(), "a.test");
+        assert_eq!(shaped.headers().get(COOKIE).unwrap(), "a=1; b=2");
+    }
+
+    #[test]
+    fn an_odd_port_and_an_ipv6_address_are_written_out() {
+        let shaped = for_http1(request("/"), &origin(Scheme::Https, "2001:db8::1", 8443));
+        assert_eq!(shaped.headers().get(HOST).unwrap(), "[2001:db8::1]:8443");
+        let shaped = for_http1(request("/"), &origin(Scheme::Http, "2001:db8::1", 80));
+        assert_eq!(shaped.headers().get(HOST).unwrap(), "[2001:db8::1]");
+    }
+
+    #[test]
+    fn http2_has_an_absolute_target_and_no_host() {
+        let shaped = for_http2(request("/x"), &origin(Scheme::Http, "a.test", 80));
+        assert_eq!(shaped.uri(), "http://a.test/x");
+        assert!(shaped.headers().get(HOST).is_none());
+    }
+}

@@ -1,0 +1,153 @@
+//! `sluicegate run`: a command in a sealed namespace of its own, from its first instruction.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::SignalsInfo;
+use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::low_level::siginfo::{Cause, Origin};
+
+use crate::audit::default_log_folder;
+use crate::capture::{Helper, Plan, Target};
+use crate::exit;
+use crate::folders;
+use crate::instance::{Instance, InstanceError};
+use crate::process;
+use crate::secrets;
+use crate::trust::{self, CallerTrust};
+
+/// Sockets through which another program of this machine would do what the gate refuses: start
+/// containers and services, or resolve names. They read as empty inside.
+const ROADS_ROUND: [&str; 13] = [
+    "/run/avahi-daemon/socket",
+    "/run/containerd/containerd.sock",
+    "/run/crio/crio.sock",
+    "/run/dbus/system_bus_socket",
+    "/run/docker.sock",
+    "/run/libvirt/libvirt-sock",
+    "/run/lxd.socket",
+    "/run/nscd/socket",
+    "/run/podman/podman.sock",
+    "/run/snapd.socket",
+    "/run/systemd/private",
+    "/run/systemd/resolve/io.systemd.Resolve",
+    "/var/lib/lxd/unix.socket",
+];
+
+/// The same of the caller's session, below its runtime folder.
+const SESSION_ROADS_ROUND: [&str; 4] = ["bus", "docker.sock", "podman/podman.sock", "systemd/private"];
+
+/// Variables that send clients to a proxy: the gate is on the way without one, and would have to
+/// refuse their CONNECT.
+const PROXY_VARIABLES: [&str; 8] = [
+    "ALL_PROXY",
+    "FTP_PROXY",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "all_proxy",
+    "ftp_proxy",
+    "http_proxy",
+    "https_proxy",
+];
+
+/// Runs `program` sealed behind `instance` and returns its exit code. `started` is called when the
+/// capture stands, before the command's first instruction.
+///
+/// # Errors
+/// [`InstanceError`]; the command then did not run, or its last records were not written.
+pub fn run(
+    instance: &Instance,
+    program: Vec<OsString>,
+    started: impl FnOnce(&crate::capture::Ready),
+) -> Result<u8, InstanceError> {
+    process::harden().map_err(|error| InstanceError::System("protect this process", error))?;
+    let mut helper = Helper::start(&Target::Run(program)).map_err(InstanceError::Capture)?;
+    let mut plan = plan(instance)?;
+    let warning =
+        trust::extend(&mut plan, instance.authority_pem(), &caller_trust()).map_err(InstanceError::Trust)?;
+    if let Some(warning) = warning {
+        tracing::warn!("{warning}");
+    }
+    let captured = helper.captured().map_err(InstanceError::Capture)?;
+    process::drop_privileges().map_err(|error| InstanceError::System("drop privileges", error))?;
+    let serving = instance.serve(captured)?;
+    started(&serving.ready);
+    helper.go(&plan).map_err(InstanceError::Capture)?;
+    let mut child = helper.into_child();
+    relay_signals(child.id()).map_err(|error| InstanceError::System("relay signals", error))?;
+    let status = child.wait().map_err(|error| InstanceError::System("wait for the command", error))?;
+    serving.stop();
+    let closed = instance.close();
+    match code(status) {
+        exit::OK => closed.map(|()| exit::OK),
+        code => Ok(code),
+    }
+}
+
+fn plan(instance: &Instance) -> Result<Plan, InstanceError> {
+    let trust_dir =
+        folders::runtime().map_err(|error| InstanceError::System("make the runtime folder", error))?;
+    let mut hide_files: Vec<PathBuf> = ROADS_ROUND.iter().map(PathBuf::from).collect();
+    if let Some(session) = trust_dir.parent() {
+        hide_files.extend(SESSION_ROADS_ROUND.iter().map(|road| session.join(road)));
+    }
+    hide_files.extend(instance.secret_files());
+    let logs = default_log_folder();
+    let in_logs = |file: &Path| logs.as_ref().is_some_and(|folder| file.starts_with(folder));
+    hide_files.extend(instance.log_file.clone().filter(|file| !in_logs(file)));
+    let remove_env = PROXY_VARIABLES.iter().map(|name| String::from(*name));
+    Ok(Plan {
+        trust_dir,
+        hide_files,
+        hide_dirs: logs.into_iter().collect(),
+        read_only: instance.loaded.file.iter().cloned().collect(),
+        remove_env: remove_env.chain(secrets::variables(&instance.loaded.policy)).collect(),
+        ..Plan::default()
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "what the caller's programs trust is told by its environment")]
+fn caller_trust() -> CallerTrust {
+    let path = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| !path.as_os_str().is_empty());
+    CallerTrust {
+        bundle: path("SSL_CERT_FILE"),
+        wgetrc: path("WGETRC").or_else(|| path("HOME").map(|home| home.join(".wgetrc"))),
+        java_home: path("JAVA_HOME"),
+        java_options: std::env::var("JAVA_TOOL_OPTIONS").ok(),
+    }
+}
+
+/// Passes on what other processes send us. What the terminal sends has reached the command already:
+/// the kernel signals the whole foreground process group.
+fn relay_signals(child: u32) -> io::Result<()> {
+    let mut signals = SignalsInfo::<WithOrigin>::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])?;
+    let child = i32::try_from(child).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        for Origin { signal, cause, .. } in signals.forever() {
+            if cause == Cause::Kernel {
+                continue;
+            }
+            if let Some(signal) = Signal::from_named_raw(signal)
+                && let Err(error) = kill_process(child, signal)
+            {
+                tracing::debug!(%error, "a signal could not be passed on");
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// A shell's way to say how a command ended.
+fn code(status: ExitStatus) -> u8 {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => u8::try_from(code).unwrap_or(exit::BUG),
+        (None, Some(signal)) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+        (None, None) => exit::BUG,
+    }
+}

@@ -1,0 +1,347 @@
+//! A process with a deadline, its output, and the log that its gate wrote.
+
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+use std::{fmt, fs};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::world::{World, wait_until};
+
+/// Longer than any client waits by itself in these tests.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// A process whose end we saw has no reason to leave its output open for longer.
+const OUTPUT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A command that is about to be started.
+#[must_use = "a job does nothing until it is run or spawned"]
+pub struct Job<'world> {
+    world: &'world World,
+    command: Command,
+    stdin: Vec<u8>,
+    deadline: Duration,
+    log: Option<PathBuf>,
+}
+
+impl<'world> Job<'world> {
+    pub(crate) fn new(world: &'world World, command: Command) -> Self {
+        Self { world, command, stdin: Vec::new(), deadline: DEADLINE, log: None }
+    }
+
+    /// Sets a variable of its environment.
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Sets its working folder.
+    pub fn folder(mut self, folder: impl AsRef<Path>) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
+    /// What [`Self::run`] writes to its standard input.
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = bytes.into();
+        self
+    }
+
+    /// How long it may take; 60 s if not said.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    pub(crate) fn log(mut self, log: PathBuf) -> Self {
+        self.log = Some(log);
+        self
+    }
+
+    /// Starts it and waits for its end. Fails the test at the deadline.
+    pub fn run(mut self) -> Outcome {
+        let stdin = std::mem::take(&mut self.stdin);
+        let mut running = self.spawn();
+        let pipe = running.stdin.take();
+        // A thread, since the process may fill its output before it has read all of this.
+        thread::spawn(move || pipe.map(|mut pipe| pipe.write_all(&stdin)));
+        running.wait()
+    }
+
+    /// Starts it, with its standard input open for [`Running::write`]. The deadline counts from here.
+    pub fn spawn(mut self) -> Running<'world> {
+        self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let shown = format!("{:?}", self.command);
+        let mut child = self.command.spawn().unwrap_or_else(|error| {
+            panic!("{shown}: {error}; ./scripts/setup --tests installs what the tests need")
+        });
+        let (ended, output_ended) = mpsc::channel();
+        let stdout = gather(child.stdout.take().expect("stdout is piped"), ended.clone());
+        let stderr = gather(child.stderr.take().expect("stderr is piped"), ended);
+        Running {
+            world: self.world,
+            stdin: child.stdin.take(),
+            child,
+            shown,
+            stdout,
+            stderr,
+            output_ended,
+            started: Instant::now(),
+            deadline: self.deadline,
+            log: self.log,
+        }
+    }
+}
+
+/// A process that was started. Dropping it kills it.
+#[derive(Debug)]
+pub struct Running<'world> {
+    world: &'world World,
+    child: Child,
+    stdin: Option<ChildStdin>,
+    shown: String,
+    stdout: Gathered,
+    stderr: Gathered,
+    output_ended: Receiver<()>,
+    started: Instant,
+    deadline: Duration,
+    log: Option<PathBuf>,
+}
+
+type Gathered = Arc<Mutex<Vec<u8>>>;
+
+impl Running<'_> {
+    /// Its process id: that of `sluicegate`, where the job is a gate.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("a process id")
+    }
+
+    /// What it printed so far.
+    pub fn stdout(&self) -> String {
+        text(&self.stdout)
+    }
+
+    /// What it complained about so far.
+    pub fn stderr(&self) -> String {
+        text(&self.stderr)
+    }
+
+    /// The log lines so far.
+    pub fn log(&self) -> Vec<Value> {
+        self.log.as_deref().map(read_log).unwrap_or_default()
+    }
+
+    /// Writes to its standard input.
+    pub fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        let stdin = self.stdin.as_mut().expect("standard input was closed before");
+        stdin.write_all(bytes.as_ref()).and_then(|()| stdin.flush()).expect("write to standard input");
+    }
+
+    /// Closes its standard input.
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).expect("send a signal");
+    }
+
+    /// Waits until its standard output contains this; fails when it ends or the deadline comes first.
+    pub fn wait_for_output(&mut self, wanted: &str) {
+        self.wait_for(&format!("{wanted:?} on standard output"), |running| running.stdout().contains(wanted));
+    }
+
+    /// Waits until the log has a line for which this holds, and returns it.
+    pub fn wait_for_log(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut found = None;
+        self.wait_for("a line of the log", |running| {
+            found = running.log().into_iter().find(|line| wanted(line));
+            found.is_some()
+        });
+        found.expect("it was found")
+    }
+
+    /// Waits for its end. Fails the test at the deadline.
+    pub fn wait(mut self) -> Outcome {
+        self.stdin = None;
+        let mut status = None;
+        while status.is_none() {
+            status = self.child.try_wait().expect("wait for a child");
+            if status.is_none() {
+                self.check_deadline();
+                thread::sleep(Duration::from_millis(2));
+            }
+        }
+        self.outcome(status.expect("it ended"))
+    }
+
+    fn outcome(&mut self, status: ExitStatus) -> Outcome {
+        for _ in ["stdout", "stderr"] {
+            if self.output_ended.recv_timeout(OUTPUT_DEADLINE) == Err(RecvTimeoutError::Timeout) {
+                self.fail("it ended, and something that it started still holds its output open");
+            }
+        }
+        Outcome {
+            command: self.shown.clone(),
+            status,
+            stdout: text(&self.stdout),
+            stdout_bytes: self.stdout.lock().expect("no reader panicked").clone(),
+            stderr: text(&self.stderr),
+            log: self.log(),
+            duration: self.started.elapsed(),
+        }
+    }
+
+    fn wait_for(&mut self, what: &str, mut fact: impl FnMut(&Self) -> bool) {
+        while !fact(self) {
+            if let Some(status) = self.child.try_wait().expect("wait for a child") {
+                // The fact may have come about between the look and the end.
+                wait_until(&format!("the output of what ended with {status}"), OUTPUT_DEADLINE, || {
+                    fact(self) || self.output_ended.try_recv().is_ok()
+                });
+                if fact(self) {
+                    return;
+                }
+                self.fail(&format!("it ended with {status} before there was {what}"));
+            }
+            self.check_deadline();
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn check_deadline(&self) {
+        if self.started.elapsed() > self.deadline {
+            self.fail(&format!("no end within {:?}", self.deadline));
+        }
+    }
+
+    fn fail(&self, why: &str) -> ! {
+        self.world.end_processes();
+        let log = self.log.as_ref().and_then(|log| fs::read_to_string(log).ok()).unwrap_or_default();
+        panic!(
+            "{}: {why}\n--- stdout\n{}\n--- stderr\n{}\n--- log\n{log}",
+            self.shown,
+            self.stdout(),
+            self.stderr()
+        );
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        // Both fail when it has ended, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What became of a process. Its `Debug` is made to be read in a failed test.
+#[derive(Clone)]
+pub struct Outcome {
+    /// What was run.
+    pub command: String,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it printed; bytes that are not UTF-8 are replaced.
+    pub stdout: String,
+    /// What it printed, as it came.
+    pub stdout_bytes: Vec<u8>,
+    /// What it complained about.
+    pub stderr: String,
+    /// The log of its gate.
+    pub log: Vec<Value>,
+    /// From its start to its end.
+    pub duration: Duration,
+}
+
+impl Outcome {
+    /// Its exit code; -1 when a signal ended it.
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or(-1)
+    }
+
+    /// Fails the test, with all there is to see, unless it ended well.
+    #[track_caller]
+    pub fn assert_success(&self) -> &Self {
+        assert!(self.status.success(), "{self:#?}");
+        self
+    }
+
+    /// Fails the test, with all there is to see, unless it printed exactly this.
+    #[track_caller]
+    pub fn assert_stdout(&self, wanted: &str) -> &Self {
+        assert_eq!(self.stdout, wanted, "{self:#?}");
+        self
+    }
+
+    /// What it printed, as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("not JSON: {error}: {self:#?}"))
+    }
+
+    /// The log lines of one kind: `exchange`, `flow`, `dns` or `control`.
+    pub fn lines(&self, kind: &str) -> Vec<&Value> {
+        self.log.iter().filter(|line| line["kind"] == kind).collect()
+    }
+
+    /// The one exchange in the log; fails when there are none or several.
+    #[track_caller]
+    pub fn only_exchange(&self) -> &Value {
+        match self.lines("exchange").as_slice() {
+            [line] => line,
+            lines => panic!("{} exchanges in the log: {self:#?}", lines.len()),
+        }
+    }
+}
+
+impl fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { command, status, stdout, stderr, log, duration, .. } = self;
+        writeln!(
+            f,
+            "{command}\n--- {status} after {duration:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}\n--- log"
+        )?;
+        log.iter().try_for_each(|line| writeln!(f, "{line}"))
+    }
+}
+
+fn text(gathered: &Gathered) -> String {
+    String::from_utf8_lossy(&gathered.lock().expect("no reader panicked")).into_owned()
+}
+
+fn gather(mut pipe: impl Read + Send + 'static, ended: Sender<()>) -> Gathered {
+    let gathered = Gathered::default();
+    let filling = Arc::clone(&gathered);
+    thread::spawn(move || {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(length @ 1..) = pipe.read(&mut buffer) {
+            filling
+                .lock()
+                .expect("no reader panicked")
+                .extend_from_slice(buffer.get(..length).unwrap_or_default());
+        }
+        // Nobody listens any more when the process was dropped.
+        let _ = ended.send(());
+    });
+    gathered
+}
+
+/// The lines of a log file; one that is still being written is left out.
+pub(crate) fn read_log(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    whole
+        .map(|line| {
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in the log line {line}"))
+        })
+        .collect()
+}

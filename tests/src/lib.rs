@@ -1,0 +1,40 @@
+//! A small world to judge the gate in: two network namespaces, origins, a name server, processes.
+//!
+//! ```text
+//!   gate namespace  10.77.0.1 ─────veth───── 10.77.0.2  origin namespace
+//!   `sluicegate run` and its workload,                  Origin, TcpServer, Dns, nginx, …
+//!   as an unprivileged user                             and packet counters
+//! ```
+//! A test makes a [`World`], starts an [`Origin`] in it, runs a workload behind the gate with
+//! [`World::run`], and judges at the origin, by the workload's output and by the log. Nothing here
+//! knows how the gate works inside.
+//!
+//! Every function panics when it cannot do what it says: a check that could not set itself up must
+//! fail. [`World`]'s `Drop` ends every process and removes both namespaces.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot be set up must fail, and say where"
+)]
+
+mod certificates;
+mod dns;
+mod gate;
+mod job;
+mod namespace;
+mod nginx;
+mod origin;
+mod reply;
+mod token;
+mod world;
+
+pub use certificates::{Identity, TestAuthority};
+pub use dns::Dns;
+pub use gate::{Attached, Gate};
+pub use job::{Job, Outcome, Running};
+pub use namespace::{Arrivals, Namespace};
+pub use nginx::Nginx;
+pub use origin::{Handshake, Origin, OriginConfig, Received, TcpServer};
+pub use reply::{Reply, pseudo_random_sha256, sha256_hex};
+pub use token::{assert_token_absent, new_token, with_token_scan};
+pub use world::{GATE_IPV4, GATE_IPV6, ORIGIN_IPV4, ORIGIN_IPV6, WORKLOAD_USER, World};
