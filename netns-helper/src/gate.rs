@@ -79,7 +79,7 @@ impl Gate {
             return Err(refused("is not a stream socket"));
         }
         let stream = UnixStream::from(socket);
-        stream.set_write_timeout(Some(DEADLINE)).map_err(|error| broken(error))?;
+        stream.set_write_timeout(Some(DEADLINE)).map_err(broken)?;
         Ok(Self { stream })
     }
 

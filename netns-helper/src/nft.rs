@@ -39,11 +39,9 @@ pub(crate) struct Installed {
 pub(crate) fn install(port: u16) -> Result<Installed, Failure> {
     match send(&batch(port, OWNER | PERSIST)) {
         Ok(owner) => Ok(Installed { owner, exclusive: true }),
-        Err(Refused::ByKernel(code)) if matches!(code, libc::EOPNOTSUPP | libc::EINVAL) => {
-            send(&batch(port, 0))
-                .map(|owner| Installed { owner, exclusive: false })
-                .map_err(Refused::into_failure)
-        }
+        Err(Refused::ByKernel(libc::EOPNOTSUPP | libc::EINVAL)) => send(&batch(port, 0))
+            .map(|owner| Installed { owner, exclusive: false })
+            .map_err(Refused::into_failure),
         Err(refused) => Err(refused.into_failure()),
     }
 }
@@ -233,6 +231,7 @@ struct Tproxy {
     family: i32,
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "attribute numbers have 16 bits")]
 impl Expression for Tproxy {
     fn to_expr(&self, _rule: &Rule<'_>) -> NonNull<sys::nftnl_expr> {
         let expression = allocate(c"tproxy");
@@ -266,6 +265,7 @@ fn allocate(name: &CStr) -> NonNull<sys::nftnl_expr> {
 /// Our table with its flags, which the nftnl crate always writes as 0.
 struct FlaggedTable(u32);
 
+#[expect(clippy::cast_possible_truncation, reason = "attribute, message and flag numbers have 16 bits")]
 // SAFETY: a name of ten bytes and three numbers are far below the largest netlink message.
 unsafe impl NlMsg for FlaggedTable {
     unsafe fn write(&self, buffer: *mut c_void, sequence: u32, message: MsgType) {

@@ -162,7 +162,8 @@ fn is_a_way_out(link: &LinkMessage) -> bool {
     let moved_in = link.attributes.iter().any(|attribute| matches!(attribute, LinkAttribute::LinkNetNsId(_)));
     let up = link.header.flags.contains(LinkFlags::Up);
     let loopback = link.header.index == LOOPBACK_INDEX && link.header.flags.contains(LinkFlags::Loopback);
-    !(loopback || is_tunnel(link) && !up && !moved_in)
+    let idle_tunnel = is_tunnel(link) && !up && !moved_in;
+    !loopback && !idle_tunnel
 }
 
 fn is_tunnel(link: &LinkMessage) -> bool {

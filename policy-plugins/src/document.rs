@@ -370,3 +370,34 @@ fn how_to_write(expected: &str) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_describes_every_key_and_refuses_others() {
+        let schema = document_schema();
+        assert_eq!(schema["title"], "sluicegate policy");
+        assert_eq!(schema["additionalProperties"], false);
+        assert_eq!(schema["required"], serde_json::json!(["version"]));
+        let keys = [
+            "version",
+            "internet",
+            "allowed_hosts",
+            "denied_hosts",
+            "secrets",
+            "rules",
+            "upstream",
+            "refusal",
+            "dns",
+        ];
+        let properties = schema["properties"].as_object().unwrap();
+        assert_eq!(properties.len(), keys.len());
+        for key in keys {
+            assert!(properties[key]["description"].is_string(), "{key}");
+        }
+        let host = &schema["$defs"]["RuleEntry"]["properties"]["host"];
+        assert!(host.to_string().contains("OneOrMany") || host["anyOf"].is_array(), "{host}");
+    }
+}

@@ -248,3 +248,53 @@ fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     let column = before.rsplit('\n').next().unwrap_or(before).chars().count() + 1;
     (line, column)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_word_is_near() {
+        let known = ["allowed_hosts", "denied_hosts", "internet", "rules", "dns"];
+        let table = [
+            ("alowed_hosts", Some("allowed_hosts")),
+            ("allow_hosts", Some("allowed_hosts")),
+            ("rule", Some("rules")),
+            ("enableInternet", None),
+            ("outbound", None),
+            ("x", None),
+        ];
+        for (word, expected) in table {
+            assert_eq!(nearest(word, known), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn places_count_lines_and_characters_from_one() {
+        let text = "a\nüb\n";
+        let table =
+            [(0, (1, 1)), (1, (1, 2)), (2, (2, 1)), (4, (2, 2)), (5, (2, 3)), (6, (3, 1)), (99, (3, 1))];
+        for (offset, place) in table {
+            assert_eq!(line_and_column(text, offset), place, "{offset}");
+        }
+    }
+
+    #[test]
+    fn hidden_stretches_are_not_shown_and_keep_their_length() {
+        let mut findings = Findings::new("a.toml", "key = 'ab\ncd'\n");
+        findings.hide(6..13);
+        findings.hide(90..99);
+        assert_eq!(findings.shown(), "key = ***\n***\n");
+    }
+
+    #[test]
+    fn a_problem_is_serialised_without_its_source() {
+        let mut findings = Findings::new("a.toml", "a = 1\nb = 2\n");
+        findings.error(6..7, "bad").help("write c");
+        findings.warning(0..1, "odd");
+        let error = findings.finish().unwrap_err();
+        let problems = serde_json::to_value(error.problems()).unwrap();
+        let expected = serde_json::json!([{"severity": "error", "message": "bad", "line": 2, "column": 1, "help": "write c"}]);
+        assert_eq!(problems, expected);
+    }
+}

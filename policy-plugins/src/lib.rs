@@ -14,6 +14,7 @@
 
 mod compile;
 mod deny_reason;
+mod dns;
 mod document;
 mod edits;
 mod error;
@@ -23,18 +24,20 @@ mod path;
 mod pattern;
 mod policy;
 mod refusal;
+mod rule;
 mod secret;
 mod template;
 mod upstream;
 mod verdict;
 
 pub use deny_reason::DenyReason;
+pub use dns::{Dns, RefusedNames};
 pub use document::document_schema;
 pub use edits::{BasicAuth, Edits, HeaderEdit, QueryEdit};
 pub use error::{PolicyError, Problem, Severity};
 pub use host::{Authority, Host, HostError, Scheme, WrittenAuthority};
 pub use pattern::{HostPattern, ListedIn, PatternError, Specificity};
-pub use policy::{Compiled, Dns, Policy, Reach, RefusedNames, RequestFacts, Summary};
+pub use policy::{Compiled, Policy, Reach, RequestFacts, Summary};
 pub use refusal::{RefusalAnswer, RefusalFacts};
 pub use secret::{SecretDeclaration, SecretName, SecretSource};
 pub use template::{Template, TemplatePart};

@@ -107,31 +107,25 @@ impl PathPattern {
     }
 
     fn matches(&self, path: &[u8]) -> bool {
-        let segments: Vec<&[u8]> = segments(path).collect();
-        path.starts_with(b"/")
-            && glob(&self.segments, &segments, Segment::is_any, |own, other| own.matches(other))
+        matches_segments(&self.segments, path)
     }
 
     /// As [`Self::matches`] for a path without a trailing slash, which the pattern then loses too.
     fn matches_folded(&self, path: &[u8]) -> bool {
-        let segments: Vec<&[u8]> = segments(path).collect();
-        let own = match self.segments.split_last() {
-            Some((_, front)) if self.trailing_slash && !front.is_empty() => front,
-            _ => &self.segments,
-        };
-        path.starts_with(b"/") && glob(own, &segments, Segment::is_any, |own, other| own.matches(other))
+        match self.segments.split_last() {
+            Some((_, front)) if self.trailing_slash && !front.is_empty() => matches_segments(front, path),
+            _ => matches_segments(&self.segments, path),
+        }
     }
 }
 
 impl Segment {
-    fn is_any(&self) -> bool {
-        *self == Self::Any
-    }
-
-    fn matches(&self, segment: &&[u8]) -> bool {
+    fn matches(&self, segment: &[u8]) -> bool {
         match self {
             Self::Any => true,
-            Self::Glob(pattern) => glob(pattern, segment, |&byte| byte == b'*', |own, other| own == other),
+            Self::Glob(pattern) => {
+                glob(pattern, segment.iter(), |&byte| byte == b'*', |own, other| own == *other)
+            }
         }
     }
 }
@@ -153,6 +147,11 @@ impl<'raw> RequestPath<'raw> {
         let folded = (parameters || slashes || trailing).then(|| fold(&decoded));
         Ok(Self { decoded, folded })
     }
+}
+
+fn matches_segments(pattern: &[Segment], path: &[u8]) -> bool {
+    path.starts_with(b"/")
+        && glob(pattern, segments(path), |own| *own == Segment::Any, |own, segment| own.matches(segment))
 }
 
 /// The path percent-decoded once, if that leaves one meaning.
@@ -186,7 +185,7 @@ fn escapes(bytes: &[u8]) -> impl Iterator<Item = Option<u8>> {
     })
 }
 
-fn segments(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn segments(path: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     path.strip_prefix(b"/").unwrap_or(path).split(|&byte| byte == b'/')
 }
 
@@ -207,37 +206,37 @@ fn fold(path: &[u8]) -> Vec<u8> {
     folded
 }
 
-/// Whether the items match the pattern, where items that `is_star` accepts stand for any number of
-/// items. Remembers one star only, so the time is at most the product of both lengths.
-fn glob<P, T>(
+/// Whether the items match the pattern, where parts that `is_star` accepts stand for any number of
+/// items. Goes back to the last star only, so the time is at most the product of both lengths.
+fn glob<P, I: Iterator + Clone>(
     pattern: &[P],
-    items: &[T],
+    mut items: I,
     is_star: impl Fn(&P) -> bool,
-    matches: impl Fn(&P, &T) -> bool,
+    matches: impl Fn(&P, &I::Item) -> bool,
 ) -> bool {
-    let (mut at, mut item) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while let Some(next) = items.get(item) {
-        match pattern.get(at) {
-            Some(own) if is_star(own) => {
-                star = Some((at, item));
-                at += 1;
-            }
-            Some(own) if matches(own, next) => {
-                at += 1;
-                item += 1;
-            }
-            _ => {
-                let Some((star_at, taken)) = star else {
-                    return false;
-                };
-                star = Some((star_at, taken + 1));
-                at = star_at + 1;
-                item = taken + 1;
+    let mut rest = pattern;
+    // What follows the last star, and the items from the first that the star may leave to it.
+    let mut star: Option<(&[P], I)> = None;
+    loop {
+        if let Some((own, after)) = rest.split_first()
+            && is_star(own)
+        {
+            star = Some((after, items.clone()));
+            rest = after;
+            continue;
+        }
+        match (rest.split_first(), items.next()) {
+            (None, None) => return true,
+            (Some(_), None) => return false,
+            (Some((own, after)), Some(item)) if matches(own, &item) => rest = after,
+            (_, Some(_)) => {
+                let Some((after, from)) = &mut star else { return false };
+                from.next();
+                items = from.clone();
+                rest = after;
             }
         }
     }
-    pattern.iter().skip(at).all(is_star)
 }
 
 #[cfg(test)]

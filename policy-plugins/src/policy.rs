@@ -10,19 +10,21 @@ use http::Method;
 
 use crate::compile;
 use crate::deny_reason::DenyReason;
+use crate::dns::Dns;
 use crate::edits::Edits;
 use crate::error::{PolicyError, Problem};
 use crate::host::{Authority, Host, Scheme};
 use crate::index::HostIndex;
-use crate::path::{PathPattern, PathSpecificity, RequestPath};
+use crate::path::{PathSpecificity, RequestPath};
 use crate::pattern::{HostPattern, Specificity};
 use crate::refusal::RefusalAnswer;
+use crate::rule::{Effect, Rule};
 use crate::secret::SecretDeclaration;
 use crate::upstream::Upstream;
-use crate::verdict::{Decision, FixedAnswer, Refusal, Verdict};
+use crate::verdict::{Decision, Refusal, Verdict};
 
 /// One generation of the policy.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Policy {
     pub(crate) generation: Box<str>,
     pub(crate) internet: bool,
@@ -69,25 +71,6 @@ pub enum Reach {
     Refused(DenyReason),
 }
 
-/// The `[dns]` section of the document.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Dns {
-    /// What a refused name resolves to.
-    pub refused: RefusedNames,
-    /// Domains that the workload's resolver appends to names, as A-labels.
-    pub search: Vec<Box<str>>,
-}
-
-/// What a refused name resolves to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RefusedNames {
-    /// The sink address, where the refusal is explained.
-    #[default]
-    Sink,
-    /// Nothing: NXDOMAIN.
-    Nxdomain,
-}
-
 /// How much a policy says, for the message at start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
@@ -101,26 +84,6 @@ pub struct Summary {
     pub rules: usize,
     /// `[secrets.NAME]` entries.
     pub secrets: usize,
-}
-
-/// One `[[rules]]` entry.
-#[derive(Clone, Debug)]
-pub(crate) struct Rule {
-    pub(crate) name: Box<str>,
-    /// Empty means every method.
-    pub(crate) methods: Vec<Method>,
-    /// Empty means every path.
-    pub(crate) paths: Vec<PathPattern>,
-    pub(crate) effect: Effect,
-}
-
-/// What a rule does with what it matches.
-#[derive(Clone, Debug)]
-pub(crate) enum Effect {
-    Allow(Edits),
-    Deny(Box<str>),
-    Respond(FixedAnswer),
-    Splice,
 }
 
 /// What makes one matching rule win over another; the greatest wins.
@@ -140,7 +103,18 @@ impl Policy {
     /// The policy that refuses everything, for when there is no document.
     #[must_use]
     pub fn closed() -> Self {
-        Self { generation: compile::generation(""), ..Self::default() }
+        Self {
+            generation: compile::generation(""),
+            internet: false,
+            denied: HostIndex::default(),
+            allowed: None,
+            rules: Vec::new(),
+            rule_hosts: HostIndex::default(),
+            secrets: Vec::new(),
+            upstream: Upstream::default(),
+            refusal: RefusalAnswer::default(),
+            dns: Dns::default(),
+        }
     }
 
     /// The generation: the first 12 hexadecimal digits of the document's SHA-256.
@@ -223,7 +197,7 @@ impl Policy {
     }
 
     /// The pattern of `denied_hosts` that names this address, to be asked for every address that
-    /// a name resolves to.
+    /// a name resolves to. A pattern with a scheme counts for every scheme here.
     #[must_use]
     pub fn denies_address(&self, address: SocketAddr) -> Option<&HostPattern> {
         self.denied
@@ -340,85 +314,6 @@ impl Policy {
     }
 }
 
-impl Rule {
-    /// Denial is wide and everything else narrow; only TLS can be passed on unopened.
-    fn names(&self, pattern: &HostPattern, scheme: Scheme, authority: &Authority) -> bool {
-        match self.effect {
-            Effect::Deny(_) => pattern.catches(scheme, authority),
-            Effect::Allow(_) | Effect::Respond(_) => pattern.admits(scheme, authority),
-            Effect::Splice => scheme == Scheme::Https && pattern.admits(scheme, authority),
-        }
-    }
-
-    /// How narrowly the rule matches by path and method; `None` where it does not.
-    fn matches(
-        &self,
-        method: &Method,
-        path: Option<&RequestPath<'_>>,
-    ) -> Option<(Option<PathSpecificity>, bool)> {
-        if self.is_splice() {
-            return None;
-        }
-        if !self.methods.is_empty() && !self.methods.contains(method) {
-            return None;
-        }
-        if self.paths.is_empty() {
-            return Some((None, !self.methods.is_empty()));
-        }
-        let path = path?;
-        let fits = |pattern: &&PathPattern| {
-            if self.denies() { pattern.catches(path) } else { pattern.admits(path) }
-        };
-        let best = self.paths.iter().filter(fits).map(PathPattern::specificity).max()?;
-        Some((Some(best), !self.methods.is_empty()))
-    }
-
-    fn decision(&self) -> Decision<'_> {
-        let verdict = match &self.effect {
-            Effect::Allow(edits) => Verdict::Forward(edits),
-            Effect::Respond(answer) => Verdict::Respond(answer),
-            Effect::Deny(why) => {
-                Verdict::Refuse(Refusal { reason: DenyReason::DeniedByRule, detail: String::from(&**why) })
-            }
-            // Flows are passed on unopened before there is a request; a request was opened for
-            // another reason and is not what the rule meant.
-            Effect::Splice => Verdict::Refuse(Refusal {
-                reason: DenyReason::NoRuleMatches,
-                detail: String::from("the rule passes TLS flows on unopened and no request"),
-            }),
-        };
-        Decision { rule: Some(&self.name), verdict }
-    }
-
-    /// Whether the rule leaves its hosts closed for what no rule matches.
-    fn closes(&self) -> bool {
-        matches!(self.effect, Effect::Allow(_) | Effect::Splice)
-    }
-
-    fn denies(&self) -> bool {
-        matches!(self.effect, Effect::Deny(_))
-    }
-
-    pub(crate) fn is_splice(&self) -> bool {
-        matches!(self.effect, Effect::Splice)
-    }
-
-    fn is_unconditional(&self) -> bool {
-        self.methods.is_empty() && self.paths.is_empty()
-    }
-
-    /// `GET, HEAD on /v1/**`, for the detail of a refusal.
-    fn what_it_matches(&self) -> String {
-        let methods: Vec<&str> = self.methods.iter().map(Method::as_str).collect();
-        let paths: Vec<&str> = self.paths.iter().map(PathPattern::as_str).collect();
-        match (methods.is_empty(), paths.is_empty()) {
-            (_, true) => methods.join(", "),
-            (true, false) => paths.join(", "),
-            (false, false) => format!("{} on {}", methods.join(", "), paths.join(", ")),
-        }
-    }
-}
-
 impl Reach {
     /// Whether the host is open.
     #[must_use]
@@ -427,17 +322,171 @@ impl Reach {
     }
 }
 
-impl Dns {
-    /// Whether a refused name gets NXDOMAIN rather than the sink address: by setting, because it
-    /// is a single label, or because the workload's resolver made it with its search list.
-    #[must_use]
-    pub fn answers_nxdomain(&self, host: &Host) -> bool {
-        let Host::Dns(name) = host else { return false };
-        let ends_in = |domain: &str| {
-            name.strip_suffix(domain).is_some_and(|front| front.is_empty() || front.ends_with('.'))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edits::{HeaderEdit, QueryEdit};
+    use crate::template::Template;
+
+    const DOCUMENT: &str = r#"
+version = 1
+denied_hosts = ["denied.test"]
+
+[secrets.TOKEN]
+source = "file://token"
+hosts = ["api.test"]
+
+[[rules]]
+host = "api.test"
+methods = ["GET", "HEAD"]
+paths = ["/v1/**"]
+set_headers = { X-Token = "${secret:TOKEN}", Cookie = "a" }
+remove_headers = ["Cookie", "x-debug"]
+set_query = { key = "k" }
+
+[upstream]
+extra_ca = ["ca.pem"]
+resolve = { "API.test.:443" = "[::ffff:127.0.0.1]:9443" }
+allow_ranges = ["10.1.0.0/16", "192.168.0.1"]
+dns = ["1.1.1.1", "[2001:db8::53]:5353", "2001:db8::53"]
+connect_timeout_ms = 1500
+
+[refusal]
+status = 451
+headers = { content-type = "application/json", x-reason = "policy" }
+body = '{"why":"${detail}"}'
+"#;
+
+    fn compiled(text: &str) -> Policy {
+        Policy::compile("sluicegate.toml", text).unwrap().policy
+    }
+
+    fn decide<'policy>(policy: &'policy Policy, method: &Method, url: &str) -> Decision<'policy> {
+        let (host, path) = url.split_once('/').unwrap();
+        let authority = Authority::parse(host, 443).unwrap();
+        let path = format!("/{path}");
+        policy.decide(&RequestFacts { scheme: Scheme::Https, authority: &authority, method, path: &path })
+    }
+
+    fn refused(policy: &Policy, method: &Method, url: &str) -> Refusal {
+        match decide(policy, method, url).verdict {
+            Verdict::Refuse(refusal) => refusal,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn p17_the_closed_policy_refuses_everything() {
+        let policy = Policy::closed();
+        assert_eq!(refused(&policy, &Method::GET, "a.test/").reason, DenyReason::NotNamed);
+        assert_eq!(policy.reaches(&Host::parse("a.test").unwrap()), Reach::Refused(DenyReason::NotNamed));
+        assert_eq!(policy.generation(), "e3b0c44298fc");
+        assert_eq!(policy.refusal().status, 403);
+    }
+
+    #[test]
+    fn a_generation_is_named_after_its_text() {
+        let (first, second) = (compiled("version = 1"), compiled("version = 1 "));
+        assert_eq!(first.generation().len(), 12);
+        assert_ne!(first.generation(), second.generation());
+    }
+
+    #[test]
+    fn edits_are_removals_and_then_settings() {
+        let policy = compiled(DOCUMENT);
+        let decision = decide(&policy, &Method::GET, "api.test/v1/x");
+        let Verdict::Forward(edits) = decision.verdict else { panic!("{decision:?}") };
+        assert_eq!(decision.rule, Some("rules[1]"));
+        let template = |text| Template::parse(text).unwrap();
+        assert_eq!(
+            edits.headers,
+            [
+                HeaderEdit::Remove(http::header::COOKIE),
+                HeaderEdit::Remove(http::HeaderName::from_static("x-debug")),
+                HeaderEdit::Set(http::header::COOKIE, template("a")),
+                HeaderEdit::Set(http::HeaderName::from_static("x-token"), template("${secret:TOKEN}")),
+            ]
+        );
+        assert_eq!(edits.query, [QueryEdit { name: "key".into(), value: template("k") }]);
+        let used: Vec<&str> = edits.secrets().map(|name| name.as_str()).collect();
+        assert_eq!(used, ["TOKEN"]);
+    }
+
+    #[test]
+    fn o02_a_refusal_says_why_in_words() {
+        let policy = compiled(DOCUMENT);
+        let table = [
+            ("denied.test/", DenyReason::DeniedHost, "`denied.test` in denied_hosts names denied.test:443"),
+            (
+                "other.test/",
+                DenyReason::NotNamed,
+                "nothing in the policy names other.test:443, and the internet is off",
+            ),
+            ("api.test/v2", DenyReason::NoRuleMatches, "rule \"rules[1]\" allows GET, HEAD on /v1/** only"),
+        ];
+        for (url, reason, detail) in table {
+            assert_eq!(refused(&policy, &Method::GET, url), Refusal { reason, detail: detail.into() });
+        }
+        let ambiguous = refused(&policy, &Method::GET, "api.test/v1/%2e%2e/v2");
+        assert_eq!(ambiguous.reason, DenyReason::AmbiguousPath);
+        assert!(
+            ambiguous.detail.contains("a dot segment") && ambiguous.detail.contains("rules[1]"),
+            "{ambiguous:?}"
+        );
+    }
+
+    #[test]
+    fn settings_are_parsed_and_normalised() {
+        let policy = compiled(DOCUMENT);
+        let upstream = policy.upstream();
+        assert_eq!(*upstream.extra_ca, ["ca.pem".into()]);
+        let resolved = upstream.resolve_override(&Authority::parse("api.test:443", 1).unwrap());
+        assert_eq!(resolved, Some("127.0.0.1:9443".parse().unwrap()));
+        assert_eq!(upstream.resolve_override(&Authority::parse("api.test:80", 1).unwrap()), None);
+        let servers = ["1.1.1.1:53", "[2001:db8::53]:5353", "[2001:db8::53]:53"];
+        assert_eq!(upstream.dns, servers.map(|server| server.parse::<SocketAddr>().unwrap()));
+        for (address, allowed) in [
+            ("10.1.255.1", true),
+            ("::ffff:10.1.0.1", true),
+            ("192.168.0.1", true),
+            ("192.168.0.2", false),
+            ("10.2.0.1", false),
+        ] {
+            assert_eq!(upstream.allows_address(address.parse().unwrap()), allowed, "{address}");
+        }
+        assert_eq!(upstream.connect_timeout.as_millis(), 1500);
+        assert_eq!(upstream.idle_timeout, Upstream::IDLE_TIMEOUT_DEFAULT);
+        let summary = Summary { internet: false, allowed_hosts: None, denied_hosts: 1, rules: 1, secrets: 1 };
+        assert_eq!(policy.summary(), summary);
+    }
+
+    #[test]
+    fn o03_the_refusal_is_as_configured() {
+        let policy = compiled(DOCUMENT);
+        let refusal = policy.refusal();
+        assert_eq!(refusal.status, 451);
+        assert!(refusal.headers.iter().any(|(name, value)| name == "x-reason" && value == "policy"));
+        let facts = crate::refusal::RefusalFacts {
+            reason: DenyReason::NotNamed,
+            detail: "\"quoted\"",
+            rule: None,
+            host: "a.test",
+            request_id: "1",
         };
-        self.refused == RefusedNames::Nxdomain
-            || host.is_single_label()
-            || self.search.iter().any(|domain| ends_in(domain))
+        assert_eq!(refusal.body(&facts), r#"{"why":"\"quoted\""}"#);
+    }
+
+    #[test]
+    fn no_prefix_of_a_document_panics() {
+        for end in 0..DOCUMENT.len() {
+            drop(Policy::compile("prefix.toml", DOCUMENT.get(..end).unwrap()));
+        }
+    }
+
+    #[test]
+    fn a_document_is_bounded() {
+        let text = format!("version = 1\n#{}", "x".repeat(4 * 1024 * 1024));
+        let error = Policy::compile("large.toml", &text).unwrap_err();
+        assert!(error.to_string().contains("larger than"), "{error}");
     }
 }

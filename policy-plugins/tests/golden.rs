@@ -4,6 +4,8 @@
 //! refused, the rendered error; for another, one question a line with its answer, then every
 //! warning. What was found instead is left in the target folder, to be reviewed and copied.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;

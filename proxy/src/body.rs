@@ -15,8 +15,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use crate::activity::Active;
 use crate::audit::AuditRecord;
-use crate::head_guard::Active;
 use crate::upstream::Lease;
 
 /// Why a body ended before its end.

@@ -286,5 +286,5 @@ fn parse<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, CaptureError> {
 /// Beside this program and nowhere else: it may run as root, and `PATH` is the caller's.
 fn helper_path() -> PathBuf {
     let own = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"));
-    own.parent().unwrap_or(Path::new("/")).join("sluicegate-netns")
+    own.parent().unwrap_or_else(|| Path::new("/")).join("sluicegate-netns")
 }

@@ -15,11 +15,11 @@ use rustls::ProtocolVersion;
 use sluicegate_policy::{Authority, DenyReason, Edits, RequestFacts, Verdict};
 
 use crate::accept::ClientAddress;
+use crate::activity::{Active, Activity};
 use crate::audit::{self, AuditRecord};
 use crate::body::{RequestBody, ResponseBody};
 use crate::credentials::Slots;
 use crate::gate::Gate;
-use crate::head_guard::{Active, Faults};
 use crate::hop;
 use crate::request_authority::{ConnectionName, authority};
 use crate::respond::{self, Failure};
@@ -38,8 +38,8 @@ pub struct Connection {
     pub sni: Option<String>,
     /// The TLS version, on TLS.
     pub tls: Option<ProtocolVersion>,
-    /// What the head guard below found; unused on HTTP/2.
-    pub faults: Arc<Faults>,
+    /// What goes on on it.
+    pub activity: Arc<Activity>,
 }
 
 /// Answers the requests of one connection.
@@ -60,7 +60,7 @@ impl Service<Request<Incoming>> for Exchanges {
 
 impl Connection {
     async fn exchange(&self, request: Request<Incoming>) -> Response<ResponseBody> {
-        let (active, fault) = self.faults.begin();
+        let (active, fault) = self.activity.begin();
         let mut record = self.begin_record();
         if let Some(fault) = fault {
             return self.fail(&Failure::Malformed(fault), &Method::GET, record);

@@ -8,17 +8,17 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ProtocolVersion;
 use sluicegate_policy::{Authority, DenyReason, Host, Scheme};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 use crate::accept::{Accepted, ClientAddress, OriginalDestination};
+use crate::activity::Activity;
 use crate::audit::{AuditRecord, Protocol as Transport, Verdict};
 use crate::exchange::{Connection, Exchanges};
 use crate::gate::Gate;
-use crate::head_guard::{Faults, HeadGuard};
+use crate::head_guard::{HeadGuard, IDLE_DEADLINE};
 use crate::name_server;
 use crate::request_authority::ConnectionName;
 use crate::request_head::{HEAD_BYTES_MAX, HEADERS_MAX};
-use crate::sniff::{Protocol, SniffError, Sniffed, is_capturable, sniff};
+use crate::sniff::{Protocol, SniffError, Sniffed, is_capturable, reset, sniff};
 use crate::splice::splice;
 use crate::tls::{Greeting, TlsError, leaf_name};
 use crate::upstream::{CONNECTION_WINDOW, STREAM_WINDOW, UpstreamError};
@@ -45,7 +45,13 @@ pub enum FlowError {
     Sniff(#[source] SniffError),
     /// Its TLS could not be ended here.
     #[error("TLS with the workload failed")]
-    Tls(#[source] TlsError),
+    Tls {
+        /// The name that it was for, as far as it was understood.
+        name: Option<Host>,
+        /// What failed.
+        #[source]
+        source: TlsError,
+    },
     /// A spliced flow could not be connected.
     #[error("the spliced upstream cannot be reached")]
     Upstream(#[source] UpstreamError),
@@ -62,9 +68,19 @@ impl FlowError {
             Self::Sniff(SniffError::Opaque) => DenyReason::OpaqueFlow.as_str(),
             Self::Sniff(SniffError::Closed) => "closed_unused",
             Self::Sniff(_) => DenyReason::UnknownProtocol.as_str(),
-            Self::Tls(_) => "tls_handshake_failed",
+            Self::Tls { .. } => "tls_handshake_failed",
             Self::Upstream(error) => error.code(),
             Self::AuditUnavailable => DenyReason::AuditUnavailable.as_str(),
+        }
+    }
+
+    /// Whether it was refused, or could not be gone on with.
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Sniff(SniffError::Closed | SniffError::Io(_))
+            | Self::Tls { source: TlsError::Handshake(_) | TlsError::Deadline, .. }
+            | Self::Upstream(_) => Verdict::Failed,
+            _ => Verdict::Refused,
         }
     }
 }
@@ -75,10 +91,11 @@ pub async fn serve(gate: Arc<Gate>, accepted: Accepted) {
     let (client, destination) = (accepted.client, accepted.original_destination);
     if let Err(error) = try_serve(&gate, accepted).await {
         let mut record = gate.log.flow(Transport::Tcp, client.0, destination.0);
-        record.verdict = Some(match error {
-            FlowError::Upstream(_) | FlowError::Tls(TlsError::Handshake(_)) => Verdict::Failed,
-            _ => Verdict::Refused,
-        });
+        record.verdict = Some(error.verdict());
+        record.port = Some(destination.port());
+        if let FlowError::Tls { name: Some(name), .. } = &error {
+            record.host = Some(name.to_string());
+        }
         record.reason = Some(error.reason());
         record.set_detail(chain(&error));
     }
@@ -99,7 +116,7 @@ async fn try_serve(gate: &Arc<Gate>, accepted: Accepted) -> Result<(), FlowError
     match protocol {
         Protocol::Tls { hello, seen, hello_bytes, io } => {
             let greeting = Greeting::new(hello, (seen, hello_bytes), io, original_destination)
-                .map_err(FlowError::Tls)?;
+                .map_err(|source| FlowError::Tls { name: None, source })?;
             serve_tls(gate, from, greeting).await
         }
         Protocol::Http1(io) => {
@@ -141,15 +158,20 @@ async fn serve_tls(gate: &Arc<Gate>, from: From, greeting: Greeting) -> Result<(
         let record = splice_record(gate, from, &authority, rule);
         return serve_spliced(gate, greeting, &authority, record).await;
     }
-    let leaf = leaf_name(&greeting.name).map_err(FlowError::Tls)?;
-    let config = gate
-        .leaves
-        .server_config(&leaf, SystemTime::now())
-        .map_err(|error| FlowError::Tls(TlsError::Leaf(error)))?;
-    let (name, sni) = (Some(greeting.name.clone()), greeting.sni.clone());
-    let io = greeting.terminate(config).await.map_err(FlowError::Tls)?;
+    let (name, sni) = (greeting.name.clone(), greeting.sni.clone());
+    let failed = |source| FlowError::Tls { name: Some(name.clone()), source };
+    let config = match leaf_name(&name)
+        .and_then(|leaf| gate.leaves.server_config(&leaf, SystemTime::now()).map_err(TlsError::Leaf))
+    {
+        Ok(config) => config,
+        Err(source) => {
+            reset(greeting.into_untouched().1);
+            return Err(failed(source));
+        }
+    };
+    let io = greeting.terminate(config).await.map_err(failed)?;
     let session = io.get_ref().1;
-    let told = Told { from, name, sni, version: session.protocol_version() };
+    let told = Told { from, name: Some(name), sni, version: session.protocol_version() };
     if session.alpn_protocol() == Some(b"h2") {
         serve_http2(gate, told, io).await;
     } else {
@@ -209,7 +231,7 @@ where
     Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let io = HeadGuard::new(io);
-    let exchanges = exchanges(gate, told, io.faults());
+    let exchanges = exchanges(gate, told, io.activity());
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         // The guard below has the deadlines: it knows an idle connection from a slow head.
@@ -230,6 +252,7 @@ async fn serve_http2<Io>(gate: &Arc<Gate>, told: Told, io: Io)
 where
     Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let activity = Arc::<Activity>::default();
     let served = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
@@ -240,13 +263,25 @@ where
         // Finds a workload that is gone without a word; a live one answers the ping.
         .keep_alive_interval(Duration::from_secs(60))
         .keep_alive_timeout(Duration::from_secs(20))
-        .serve_connection(TokioIo::new(io), exchanges(gate, told, Arc::default()));
-    if let Err(error) = served.await {
+        .serve_connection(TokioIo::new(io), exchanges(gate, told, Arc::clone(&activity)));
+    let mut served = std::pin::pin!(served);
+    let mut begun = 0;
+    let result = loop {
+        match tokio::time::timeout(IDLE_DEADLINE, served.as_mut()).await {
+            Ok(result) => break result,
+            // Nothing going on, and nothing begun since the last look.
+            Err(_) if !activity.is_active() && activity.begun() == begun => {
+                served.as_mut().graceful_shutdown();
+            }
+            Err(_) => begun = activity.begun(),
+        }
+    };
+    if let Err(error) = result {
         tracing::debug!(%error, "a connection of the workload ended");
     }
 }
 
-fn exchanges(gate: &Arc<Gate>, told: Told, faults: Arc<Faults>) -> Exchanges {
+fn exchanges(gate: &Arc<Gate>, told: Told, activity: Arc<Activity>) -> Exchanges {
     let scheme = if told.name.is_some() { Scheme::Https } else { Scheme::Http };
     Exchanges(Arc::new(Connection {
         gate: Arc::clone(gate),
@@ -258,15 +293,8 @@ fn exchanges(gate: &Arc<Gate>, told: Told, faults: Arc<Faults>) -> Exchanges {
         },
         sni: told.sni.map(|name| name.to_string()),
         tls: told.version,
-        faults,
+        activity,
     }))
-}
-
-/// Closes with a reset: the workload's program sees "connection refused" or "reset", not an empty
-/// answer that it might take for a good one.
-fn reset(io: TcpStream) {
-    // Failing means that the connection is gone already.
-    drop(io.set_zero_linger());
 }
 
 fn chain(error: &FlowError) -> String {

@@ -4,7 +4,7 @@
 //! the latter), answers others itself, unlogged, and has no deadline for the time between. This
 //! reader sits under it: each head is checked as it stands on the wire, once, whole, under a size
 //! and a deadline. A head that fails is replaced by a harmless one, and the reason is left in
-//! [`Faults`] for the exchange to answer and log in its turn.
+//! [`Activity`] for the exchange to answer and log in its turn.
 //!
 //! **Invariant:** the guard can only refuse more than hyper does. Should the two ever disagree on
 //! where a message ends, hyper's reading is the one that policy sees and that is sent on.
@@ -12,8 +12,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use tokio_util::io::poll_read_buf;
 
+use crate::activity::Activity;
 use crate::request_head::{self, BodyFraming, ChunkedBody, HEAD_BYTES_MAX, HeadFault};
 
 /// How long a head may take from its first byte to its last.
@@ -29,48 +29,13 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long a connection without an exchange is kept. Longer than the usual client pool's idle
 /// time (90 s and less), so that it is the client that closes.
-const IDLE_DEADLINE: Duration = Duration::from_secs(300);
+pub const IDLE_DEADLINE: Duration = Duration::from_secs(300);
 
 /// What hyper reads in place of a head that was refused.
 const REPLACEMENT: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\nconnection: close\r\n\r\n";
 
 /// One read while a head is incomplete.
 const READ_BYTES: usize = 8 * 1024;
-
-/// The exchange's view of the connection it is on: which request was refused before it was one,
-/// and whether an exchange is going on.
-#[derive(Debug, Default)]
-pub struct Faults {
-    fault: Mutex<Option<HeadFault>>,
-    /// Sequence number of the refused head, counted from 1; 0 is none.
-    refused: AtomicU64,
-    exchanges: AtomicU64,
-    active: AtomicU32,
-}
-
-impl Faults {
-    /// Begins an exchange; the guard is held to its end.
-    pub fn begin(self: &Arc<Self>) -> (Active, Option<HeadFault>) {
-        self.active.fetch_add(1, Ordering::Relaxed);
-        let number = self.exchanges.fetch_add(1, Ordering::Relaxed) + 1;
-        let fault = if self.refused.load(Ordering::Acquire) == number {
-            self.fault.lock().ok().and_then(|mut fault| fault.take())
-        } else {
-            None
-        };
-        (Active(Arc::clone(self)), fault)
-    }
-}
-
-/// Keeps the connection from being closed as idle.
-#[derive(Debug)]
-pub struct Active(Arc<Faults>);
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// Where in the stream of messages the reader is.
 enum Position {
@@ -87,7 +52,7 @@ enum Position {
 /// See the module's documentation.
 pub struct HeadGuard<Io> {
     io: Io,
-    faults: Arc<Faults>,
+    activity: Arc<Activity>,
     position: Position,
     heads: u64,
     /// Bytes read and not yet handed on: an incomplete head, or a next message's beginning.
@@ -104,7 +69,7 @@ impl<Io: AsyncRead + Unpin> HeadGuard<Io> {
         let deadline = Instant::now() + IDLE_DEADLINE;
         Self {
             io,
-            faults: Arc::default(),
+            activity: Arc::default(),
             position: Position::Head,
             heads: 0,
             held: BytesMut::new(),
@@ -115,8 +80,8 @@ impl<Io: AsyncRead + Unpin> HeadGuard<Io> {
     }
 
     /// What the exchanges on this connection need to know.
-    pub fn faults(&self) -> Arc<Faults> {
-        Arc::clone(&self.faults)
+    pub fn activity(&self) -> Arc<Activity> {
+        Arc::clone(&self.activity)
     }
 
     /// Hands out what was released, as much as fits.
@@ -193,10 +158,7 @@ impl<Io: AsyncRead + Unpin> HeadGuard<Io> {
 
     fn refuse(&mut self, fault: HeadFault) {
         self.heads += 1;
-        if let Ok(mut slot) = self.faults.fault.lock() {
-            *slot = Some(fault);
-        }
-        self.faults.refused.store(self.heads, Ordering::Release);
+        self.activity.refuse(self.heads, fault);
         self.held = BytesMut::from(REPLACEMENT);
         self.released = REPLACEMENT.len();
         self.position = Position::Over;
@@ -210,7 +172,7 @@ impl<Io: AsyncRead + Unpin> HeadGuard<Io> {
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             let in_head = matches!(self.position, Position::Head);
-            let busy = self.faults.active.load(Ordering::Relaxed) > 0;
+            let busy = self.activity.is_active();
             if now < self.deadline {
                 self.timer.as_mut().reset(self.deadline);
             } else if in_head && !self.held.is_empty() {

@@ -155,7 +155,7 @@ impl Loaded {
 
     /// Where the document's relative paths begin.
     fn folder(&self) -> &Path {
-        self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new("/"))
+        self.file.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new("/"))
     }
 }
 

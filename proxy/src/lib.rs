@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accept;
+pub mod activity;
 pub mod attach;
 pub mod audit;
 pub mod body;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{DNSClass, RData, Record, RecordType};
-use sluicegate_policy::{DenyReason, Host, Policy, Reach, RefusedNames};
+use sluicegate_policy::{DenyReason, Host, Policy, Reach};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -145,22 +145,13 @@ impl NameServer {
             }),
             Reach::Refused(reason) => {
                 self.log_once(&name, query.query_type(), reason);
-                if self.is_hidden(&host, &name) {
+                if self.policy.dns().answers_nxdomain(&host) {
                     Answer::Failure(ResponseCode::NXDomain)
                 } else {
                     Answer::Addresses(SINK_V4, SINK_V6)
                 }
             }
         }
-    }
-
-    /// Whether a refused name is said not to exist: by choice, or because the resolver made it up.
-    fn is_hidden(&self, host: &Host, name: &str) -> bool {
-        let dns = self.policy.dns();
-        let searched = |domain: &str| name.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
-        dns.refused == RefusedNames::Nxdomain
-            || host.is_single_label()
-            || dns.search.iter().any(|domain| searched(domain))
     }
 
     fn number(&self, name: &str) -> Option<u32> {

@@ -80,27 +80,58 @@ pub enum SniffError {
     Io(#[source] io::Error),
 }
 
-/// Reads until the protocol is known, within a deadline and a size.
+/// Reads until the protocol is known, within a deadline and a size. What fails is reset, so that
+/// the workload sees a refusal and not an end of data that it might take for an answer.
 ///
 /// # Errors
 /// [`SniffError`]; an alert has then been sent where TLS asks for one.
 pub async fn sniff(accepted: Accepted) -> Result<Sniffed, SniffError> {
     let Accepted { client, original_destination, mut io } = accepted;
-    let deadline = Instant::now() + FIRST_MESSAGE_DEADLINE;
     let mut seen = BytesMut::with_capacity(READ_BYTES);
-    let protocol = loop {
-        read_more(&mut io, &mut seen, deadline).await?;
-        match classify(&seen) {
-            Guess::NeedMore => {}
-            Guess::Opaque => return Err(SniffError::Opaque),
-            Guess::Tls => break read_hello(io, seen, deadline).await?,
-            Guess::Http1 => break Protocol::Http1(Rewind::new(io, seen.freeze())),
-            Guess::Http2PriorKnowledge => {
-                break Protocol::Http2PriorKnowledge(Rewind::new(io, seen.freeze()));
+    let message = match first_message(&mut io, &mut seen).await {
+        Ok(message) => message,
+        Err(error) => {
+            if !matches!(error, SniffError::Hello(_)) {
+                reset(io);
             }
+            return Err(error);
         }
     };
+    let seen = seen.freeze();
+    let protocol = match message {
+        Message::Hello(hello, hello_bytes) => Protocol::Tls { hello, seen, hello_bytes, io },
+        Message::Http1 => Protocol::Http1(Rewind::new(io, seen)),
+        Message::Http2Preface => Protocol::Http2PriorKnowledge(Rewind::new(io, seen)),
+    };
     Ok(Sniffed { client, original_destination, protocol })
+}
+
+/// Closes with a reset instead of an end of data.
+pub fn reset(io: TcpStream) {
+    // Failing means that the connection is gone already.
+    drop(io.set_zero_linger());
+}
+
+/// What a connection began with.
+enum Message {
+    /// A ClientHello and its length in bytes.
+    Hello(Box<Hello>, usize),
+    Http1,
+    Http2Preface,
+}
+
+async fn first_message(io: &mut TcpStream, seen: &mut BytesMut) -> Result<Message, SniffError> {
+    let deadline = Instant::now() + FIRST_MESSAGE_DEADLINE;
+    loop {
+        read_more(io, seen, deadline).await?;
+        match classify(seen) {
+            Guess::NeedMore => {}
+            Guess::Opaque => return Err(SniffError::Opaque),
+            Guess::Tls => return read_hello(io, seen, deadline).await,
+            Guess::Http1 => return Ok(Message::Http1),
+            Guess::Http2PriorKnowledge => return Ok(Message::Http2Preface),
+        }
+    }
 }
 
 /// The address a connection was captured on must not be one of the gate's own or the workload's
@@ -125,39 +156,31 @@ async fn read_more(io: &mut TcpStream, seen: &mut BytesMut, deadline: Instant) -
 
 /// Feeds the hello to rustls, which reassembles it over segments and records.
 async fn read_hello(
-    mut io: TcpStream,
-    mut seen: BytesMut,
+    io: &mut TcpStream,
+    seen: &mut BytesMut,
     deadline: Instant,
-) -> Result<Protocol, SniffError> {
+) -> Result<Message, SniffError> {
     let mut acceptor = Acceptor::default();
     let mut fed = 0;
     loop {
-        while let Some(rest) = seen.get(fed..).filter(|rest| !rest.is_empty()) {
-            let mut rest = rest;
+        while let Some(mut rest) = seen.get(fed..).filter(|rest| !rest.is_empty()) {
             fed += acceptor.read_tls(&mut rest).map_err(SniffError::Io)?;
             match acceptor.accept() {
                 Ok(None) => {}
-                Ok(Some(hello)) => {
-                    return Ok(Protocol::Tls {
-                        hello: Box::new(hello),
-                        seen: seen.freeze(),
-                        hello_bytes: fed,
-                        io,
-                    });
-                }
+                Ok(Some(hello)) => return Ok(Message::Hello(Box::new(hello), fed)),
                 Err((error, mut alert)) => {
                     let mut bytes = Vec::new();
-                    if is_older_than_tls12(&seen) {
+                    if is_older_than_tls12(seen) {
                         bytes.extend_from_slice(&PROTOCOL_VERSION_ALERT);
                     } else if alert.write_all(&mut bytes).is_err() {
                         bytes.clear();
                     }
-                    send_alert(&mut io, &bytes).await;
+                    send_alert(io, &bytes).await;
                     return Err(SniffError::Hello(error));
                 }
             }
         }
-        read_more(&mut io, &mut seen, deadline).await?;
+        read_more(io, seen, deadline).await?;
     }
 }
 

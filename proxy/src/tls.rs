@@ -15,6 +15,7 @@ use sluicegate_policy::{Host, HostError};
 
 use crate::accept::OriginalDestination;
 use crate::rewind::Rewind;
+use crate::sniff::reset;
 
 /// How long a workload may take to answer our half of the handshake.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -61,8 +62,13 @@ impl Greeting {
         io: TcpStream,
         original_destination: OriginalDestination,
     ) -> Result<Self, TlsError> {
-        let sni =
-            hello.client_hello().server_name().map(Host::parse).transpose().map_err(TlsError::ServerName)?;
+        let sni = match hello.client_hello().server_name().map(Host::parse).transpose() {
+            Ok(sni) => sni,
+            Err(error) => {
+                reset(io);
+                return Err(TlsError::ServerName(error));
+            }
+        };
         let name = sni.clone().unwrap_or_else(|| Host::Ip(original_destination.ip()));
         Ok(Self { hello, seen, hello_bytes, io, sni, name })
     }

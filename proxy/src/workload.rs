@@ -80,8 +80,9 @@ pub fn run(
     started(&serving.ready);
     helper.go(&plan).map_err(InstanceError::Capture)?;
     let mut child = helper.into_child();
-    relay_signals(child.id()).map_err(|error| InstanceError::System("relay signals", error))?;
+    let relayed = relay_signals(child.id()).map_err(|error| InstanceError::System("relay signals", error));
     let status = child.wait().map_err(|error| InstanceError::System("wait for the command", error))?;
+    relayed?;
     serving.stop();
     let closed = instance.close();
     match code(status) {

@@ -14,20 +14,20 @@ use serde_json::Value;
 /// own talk and are not counted.
 const WITNESS: &str = "
 table inet witness {
-  counter tcp_connections {}
-  counter udp {}
-  counter icmp {}
-  counter other {}
+  counter seen_tcp_connections {}
+  counter seen_udp {}
+  counter seen_icmp {}
+  counter seen_other {}
   chain arrive {
     type filter hook prerouting priority -400; policy accept;
     iifname lo accept
-    tcp flags & (syn | ack) == syn counter name tcp_connections accept
+    tcp flags & (syn | ack) == syn counter name seen_tcp_connections accept
     meta l4proto tcp accept
-    meta l4proto udp counter name udp accept
+    meta l4proto udp counter name seen_udp accept
     icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, mld-listener-report, mld2-listener-report } accept
-    meta l4proto { icmp, ipv6-icmp } counter name icmp accept
+    meta l4proto { icmp, ipv6-icmp } counter name seen_icmp accept
     ip protocol igmp accept
-    counter name other
+    counter name seen_other
   }
 }
 ";
@@ -118,7 +118,7 @@ impl Namespace {
             let counter = counters
                 .iter()
                 .filter_map(|entry| entry.get("counter"))
-                .find(|counter| counter["name"] == name);
+                .find(|counter| counter["name"] == format!("seen_{name}"));
             counter.and_then(|counter| counter["packets"].as_u64()).expect("a counter of the witness table")
         };
         Arrivals {

@@ -106,7 +106,8 @@ impl Reply {
     /// Breaks the connection here, in the middle of the body. State the content-length by a header.
     #[must_use]
     pub fn cut(self) -> Self {
-        self.piece(Piece::Cut).chunked()
+        // hyper writes out what it has while a body makes it wait, and not before an error.
+        self.pause(Duration::from_millis(20)).piece(Piece::Cut).chunked()
     }
 
     /// Sends the body without a content-length: chunked on HTTP/1.1.

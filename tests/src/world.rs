@@ -270,12 +270,17 @@ impl Drop for World {
 }
 
 fn connect(gate: &Namespace, origin: &Namespace) {
-    gate.ip(&["link", "add", "veth", "type", "veth", "peer", "name", "veth", "netns", origin.name()]);
+    const HARDWARE: [&str; 2] = ["02:00:00:00:00:01", "02:00:00:00:00:02"];
+    let peer = ["peer", "name", "veth", "address", HARDWARE[1], "netns", origin.name()];
+    gate.ip(&[&["link", "add", "veth", "address", HARDWARE[0], "type", "veth"][..], &peer].concat());
     for (namespace, ipv4, ipv6) in [(gate, GATE_IPV4, GATE_IPV6), (origin, ORIGIN_IPV4, ORIGIN_IPV6)] {
         namespace.ip(&["addr", "add", &format!("{ipv4}/24"), "dev", "veth"]);
         namespace.ip(&["addr", "add", &format!("{ipv6}/64"), "dev", "veth", "nodad"]);
         namespace.ip(&["link", "set", "veth", "up"]);
     }
+    // Neighbour discovery on a new link takes a second.
+    gate.ip(&["neigh", "add", &ORIGIN_IPV6.to_string(), "lladdr", HARDWARE[1], "dev", "veth"]);
+    origin.ip(&["neigh", "add", &GATE_IPV6.to_string(), "lladdr", HARDWARE[0], "dev", "veth"]);
     gate.ip(&["route", "add", "default", "via", &ORIGIN_IPV4.to_string()]);
     gate.ip(&["route", "add", "default", "via", &ORIGIN_IPV6.to_string()]);
 }

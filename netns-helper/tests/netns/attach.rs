@@ -69,6 +69,14 @@ fn n06_an_ordinary_user_captures_its_own_namespace() {
 }
 
 #[test]
+fn n06_root_captures_the_namespace_of_an_ordinary_user() {
+    let namespace = Namespace::of(Caller::User);
+    let helper = attach(Caller::Root, &namespace);
+    let _client = namespace.inside(|| connect("198.51.100.7:443", DEADLINE)).unwrap();
+    assert_eq!(helper.accept(false).1, "198.51.100.7:443".parse().unwrap());
+}
+
+#[test]
 fn n06_ipv6_is_switched_on_where_the_runtime_switched_it_off() {
     let namespace = Namespace::of(Caller::Root);
     namespace.inside(|| {

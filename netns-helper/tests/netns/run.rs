@@ -110,7 +110,7 @@ fn h03_the_first_packet_is_captured() {
 
 #[test]
 fn n07_without_the_gate_nothing_answers() {
-    let mut helper = start(Caller::User, &["bash", "-c", "read go < fifo; cat < /dev/tcp/198.51.100.7/443"]);
+    let mut helper = start(Caller::User, &["bash", "-c", "echo it ran"]);
     helper.descriptors.clear();
     helper.child.kill().unwrap();
     // Before the plan, hence before the workload: it never ran.
@@ -132,7 +132,7 @@ fn a_signal_is_passed_on() {
         kill("TERM", helper.child.id());
         assert_eq!(helper.end().0.code(), Some(143));
 
-        let handler = "trap 'exit 9' USR1; echo ready; while :; do read -t 1 x <> /dev/zero; done";
+        let handler = "trap 'exit 9' USR1; echo ready; sleep 600 & wait";
         let mut helper = start(caller, &["bash", "-c", handler]);
         helper.go(&Place::new().plan());
         std::io::Read::read_exact(helper.child.stdout.as_mut().unwrap(), &mut [0; 6]).unwrap();
@@ -191,11 +191,12 @@ fn what_the_workload_leaves_behind_ends_with_it() {
 
 #[test]
 fn orphans_are_reaped() {
-    let printed = script(
-        Caller::User,
-        "(sh -c 'sh -c : & exit' &) ; sleep 0.3; grep -l 'State:.Z' /proc/[0-9]*/status; true",
-    );
-    assert_eq!(printed, "");
+    // Its parent ends at once; what nobody reaps stays in /proc as a zombie.
+    let text = "orphan=$(sh -c ': & echo $!'); tries=0
+        while [ -e /proc/$orphan ]; do
+            tries=$((tries + 1)); [ $tries -lt 1000000 ] || { echo left behind; break; }
+        done";
+    assert_eq!(script(Caller::User, text), "");
 }
 
 #[test]

@@ -92,7 +92,10 @@ fn pattern(
                 PatternError::Host(why) => why.to_string(),
                 error => error.to_string(),
             };
-            findings.error(at, format!("bad host pattern `{text}`")).label(why).help(error.hint());
+            findings
+                .error(at, format!("bad host pattern `{}`", text.escape_debug()))
+                .label(why)
+                .help(error.hint());
             None
         }
     }
@@ -101,7 +104,7 @@ fn pattern(
 /// Reports a text that should have been a host or an authority.
 fn bad_host(text: &Spanned<String>, error: &HostError, example: &str, findings: &mut Findings<'_>) {
     findings
-        .error(text.span(), format!("bad host `{}`", text.get_ref()))
+        .error(text.span(), format!("bad host `{}`", text.get_ref().escape_debug()))
         .label(error.to_string())
         .help(format!("write it as {example}"));
 }

@@ -14,7 +14,7 @@ use crate::error::Findings;
 use crate::index::HostIndex;
 use crate::path::PathPattern;
 use crate::pattern::{HostPattern, Hosts, ListedIn};
-use crate::policy::{Effect, Rule};
+use crate::rule::{Effect, Rule};
 use crate::secret::SecretName;
 use crate::template::{Template, TemplateError};
 use crate::verdict::FixedAnswer;
@@ -393,7 +393,7 @@ impl Templates<'_, '_, '_> {
         if username.literals().any(|text| text.contains(':')) {
             self.findings
                 .error(entry.username.span(), "a user name holds no colon")
-                .help("what follows the colon belongs into `password` (RFC 7617)");
+                .help("what follows the colon belongs in `password` (RFC 7617)");
         }
         Some(BasicAuth { username, password })
     }

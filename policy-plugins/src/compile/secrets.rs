@@ -34,7 +34,7 @@ pub(super) fn compile(
             by_name.insert(parsed, Secret { declaration, hosts_at: entry.hosts.span() });
         } else {
             findings
-                .error(name.span(), format!("bad name `{}` of a secret", name.get_ref()))
+                .error(name.span(), format!("bad name `{}` of a secret", name.get_ref().escape_debug()))
                 .help("use letters, digits and `_`, such as API_TOKEN, 64 at most");
         }
     }
@@ -108,7 +108,7 @@ fn declaration(
         findings.hide(entry.source.span());
         findings
             .error(entry.source.span(), format!("bad source of secret {name}"))
-            .help("write `env://NAME` or `file://PATH`; the value itself does not belong into the document");
+            .help("write `env://NAME` or `file://PATH`; the value itself does not belong in the document");
     }
     let written = entry.hosts.get_ref();
     if written.is_empty() {

@@ -9,11 +9,11 @@ use ipnet::IpNet;
 use toml::Spanned;
 
 use super::{bad_host, headers};
+use crate::dns::{Dns, RefusedNames};
 use crate::document::{DnsEntry, RefusalEntry, RefusedEntry, UpstreamEntry};
 use crate::error::{Findings, nearest};
 use crate::host::{Authority, Host, WrittenAuthority};
 use crate::pattern::parse_range_or_address;
-use crate::policy::{Dns, RefusedNames};
 use crate::refusal::{RefusalAnswer, RefusalBody};
 use crate::template::TemplateError;
 use crate::upstream::Upstream;

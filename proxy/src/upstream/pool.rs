@@ -31,7 +31,7 @@ pub struct Origin {
     /// Whom the request is for.
     pub authority: Authority,
     /// The secrets put on requests for it.
-    pub credentials: Arc<[SecretName]>,
+    pub credentials: Vec<SecretName>,
 }
 
 /// All that is known of one origin.

@@ -40,9 +40,12 @@ impl Names {
 
     /// The addresses to dial for `authority`, each checked against what is denied and forbidden.
     pub(super) async fn addresses(&self, authority: &Authority) -> Result<Vec<SocketAddr>, UpstreamError> {
-        // Naming an address in the document is allowing it.
         if let Some(address) = self.policy.upstream().resolve_override(authority) {
-            return Ok(vec![address]);
+            // Naming an address in the document is allowing it, unless the document denies it too.
+            return match self.policy.denies_address(address) {
+                Some(_) => Err(UpstreamError::DeniedAddress(address.ip())),
+                None => Ok(vec![address]),
+            };
         }
         let found = match &authority.host {
             Host::Ip(ip) => vec![*ip],

@@ -73,11 +73,10 @@ fn join_cookies(headers: &mut http::HeaderMap) {
 mod tests {
     use super::*;
     use sluicegate_policy::{Authority, Host};
-    use std::sync::Arc;
 
     fn origin(scheme: Scheme, host: &str, port: u16) -> Origin {
         let authority = Authority { host: Host::parse(host).unwrap(), port };
-        Origin { scheme, authority, credentials: Arc::from([]) }
+        Origin { scheme, authority, credentials: Vec::new() }
     }
 
     fn request(uri: &str) -> Request<()> {
