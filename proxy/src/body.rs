@@ -144,7 +144,9 @@ impl ResponseBody {
 
 impl UpstreamBody {
     fn end_if_over(&mut self) {
-        if self.incoming.is_end_stream() {
+        // The server stops asking once the stated length is there: the end of an HTTP/2 stream may
+        // follow in a frame of its own.
+        if self.incoming.is_end_stream() || self.incoming.size_hint().exact() == Some(0) {
             self.end();
         } else {
             self.record.complete = Some(false);
@@ -181,6 +183,7 @@ impl Body for ResponseBody {
             }
             Some(Err(error)) => {
                 let cause = error.source().map(ToString::to_string);
+                body.record.complete = Some(false);
                 body.record.set_detail(cause.unwrap_or_else(|| error.to_string()));
             }
             None => body.end(),

@@ -119,7 +119,14 @@ impl Connection {
         record.rule = decision.rule.map(String::from);
         let edits = match decision.verdict {
             Verdict::Forward(edits) => edits,
-            Verdict::Refuse(refusal) => return Err(Failure::Refused(refusal)),
+            Verdict::Refuse(mut refusal) => {
+                let unnamed = matches!(refusal.reason, DenyReason::NotNamed | DenyReason::NotInAllowedHosts);
+                if unnamed && self.name.tls_name.is_some() && self.sni.is_none() {
+                    // The address stood in for a name, which is what was missing.
+                    refusal.reason = DenyReason::ServerNameMissing;
+                }
+                return Err(Failure::Refused(refusal));
+            }
             Verdict::Respond(answer) => {
                 return Ok(Decided::Answered(respond::fixed(answer, &head.method, record)));
             }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{DNSClass, RData, Record, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use sluicegate_policy::{DenyReason, Host, Policy, Reach};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -76,9 +77,11 @@ impl NameServer {
 
     /// The answer to one message, or none where even an error would be an answer to no question.
     pub fn answer(&self, question: &[u8]) -> Option<Vec<u8>> {
-        let reply = match Message::from_vec(question) {
-            Ok(message) => self.reply(&message)?,
-            Err(_) => malformed(question)?,
+        let mut decoder = BinDecoder::new(question);
+        let reply = match Message::read(&mut decoder) {
+            // Bytes behind the last record are no part of any question.
+            Ok(message) if decoder.is_empty() => self.reply(&message)?,
+            Ok(_) | Err(_) => malformed(question)?,
         };
         reply.to_vec().ok()
     }
@@ -299,6 +302,9 @@ mod tests {
         // A compression pointer to itself.
         let looped = [&good[..12], &[0xc0, 12, 0, 1, 0, 1]].concat();
         let answer = Message::from_vec(&server.answer(&looped).unwrap()).unwrap();
+        assert_eq!(answer.metadata.response_code, ResponseCode::FormErr);
+        let trailed = [&good[..], &[0]].concat();
+        let answer = Message::from_vec(&server.answer(&trailed).unwrap()).unwrap();
         assert_eq!(answer.metadata.response_code, ResponseCode::FormErr);
         // An answer is not answered.
         let mut response = good.clone();

@@ -13,7 +13,7 @@ use e2e::{
 use serde_json::json;
 
 /// curl in the gate namespace, without a gate, told where the origin is and to trust it.
-fn direct<'world>(world: &'world World, address: SocketAddr, arguments: &[&str]) -> e2e::Outcome {
+fn direct(world: &World, address: SocketAddr, arguments: &[&str]) -> e2e::Outcome {
     let ca = world.origin_ca_file().display().to_string();
     let connect = format!("::{address}");
     let mut line = vec!["curl", "-sS", "--cacert", &ca, "--connect-to", &connect];

@@ -112,7 +112,7 @@ impl Zone {
         answer.metadata.recursion_available = true;
         match self.addresses.lock().expect("no answer panicked").get(name) {
             Some(addresses) => {
-                drop(answer.add_answers(addresses.iter().filter_map(|address| record(&query, *address))))
+                answer.answers = addresses.iter().filter_map(|address| record(&query, *address)).collect();
             }
             None => answer.metadata.response_code = ResponseCode::NXDomain,
         }

@@ -175,6 +175,14 @@ impl World {
         }
         shown(&folder.join(name))
     }
+
+    /// A program that `scripts/setup --tests` put below `target/test-deps`.
+    pub fn test_dependency(&self, path: &str) -> String {
+        let test = env::current_exe().expect("the path of this test");
+        let program = test.ancestors().nth(3).expect("a target folder").join("test-deps").join(path);
+        assert!(program.exists(), "{} is missing: run ./scripts/setup --tests", program.display());
+        shown(&program)
+    }
 }
 
 fn shown(path: &Path) -> String {

@@ -183,6 +183,17 @@ impl Running<'_> {
         self.outcome(status.expect("it ended"))
     }
 
+    /// Lets it go on for a moment, for a caller that looks at something again and again; fails when it
+    /// ended badly, or the deadline is over.
+    pub fn wait_a_little(&mut self) {
+        let ended = self.child.try_wait().expect("wait for a child");
+        if let Some(status) = ended.filter(|status| !status.success()) {
+            self.fail(&format!("it ended with {status}"));
+        }
+        self.check_deadline();
+        thread::sleep(Duration::from_millis(10));
+    }
+
     fn outcome(&mut self, status: ExitStatus) -> Outcome {
         for _ in ["stdout", "stderr"] {
             if self.output_ended.recv_timeout(OUTPUT_DEADLINE) == Err(RecvTimeoutError::Timeout) {

@@ -16,6 +16,10 @@
     clippy::panic,
     reason = "a test that cannot be set up must fail, and say where"
 )]
+#![expect(
+    clippy::let_underscore_must_use,
+    reason = "what is ended may have ended, and who is answered may have gone"
+)]
 
 mod certificates;
 mod dns;
@@ -35,6 +39,6 @@ pub use job::{Job, Outcome, Running};
 pub use namespace::{Arrivals, Namespace};
 pub use nginx::Nginx;
 pub use origin::{Handshake, Origin, OriginConfig, Received, TcpServer};
-pub use reply::{Reply, pseudo_random_sha256, sha256_hex};
+pub use reply::{Reply, pseudo_random_chunks, pseudo_random_sha256, sha256_hex};
 pub use token::{assert_token_absent, new_token, with_token_scan};
 pub use world::{GATE_IPV4, GATE_IPV6, ORIGIN_IPV4, ORIGIN_IPV6, WORKLOAD_USER, World};

@@ -10,6 +10,8 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sched::{CloneFlags, setns};
 use serde_json::Value;
 
+use crate::world::SEARCH_PATH;
+
 /// Counts what comes in by the veth. Neighbour discovery and multicast membership are the kernel's
 /// own talk and are not counted.
 const WITNESS: &str = "
@@ -141,7 +143,7 @@ impl Drop for Namespace {
 
 /// Runs a set-up command to its end, which must be a good one.
 pub(crate) fn execute(command: &mut Command) -> Output {
-    let output = command.output().unwrap_or_else(|error| {
+    let output = command.env("PATH", SEARCH_PATH).output().unwrap_or_else(|error| {
         panic!(
             "{command:?}: {error}; ./scripts/setup --tests installs what the tests need, and they run as root"
         )

@@ -183,15 +183,20 @@ impl Body for ReplyBody {
     }
 }
 
+/// The bytes that [`Reply::pseudo_random`] sends, to send them the other way.
+pub fn pseudo_random_chunks(length: u64) -> impl Iterator<Item = Bytes> {
+    let mut offset = 0;
+    std::iter::from_fn(move || {
+        let chunk = (offset < length).then(|| pseudo_random_chunk(offset, length))?;
+        offset += chunk.len() as u64;
+        Some(chunk)
+    })
+}
+
 /// The SHA-256, in lower-case hex, of the first `length` bytes that [`Reply::pseudo_random`] sends.
 pub fn pseudo_random_sha256(length: u64) -> String {
     let mut context = digest::Context::new(&digest::SHA256);
-    let mut offset = 0;
-    while offset < length {
-        let chunk = pseudo_random_chunk(offset, length);
-        context.update(&chunk);
-        offset += chunk.len() as u64;
-    }
+    pseudo_random_chunks(length).for_each(|chunk| context.update(&chunk));
     hex(context.finish().as_ref())
 }
 

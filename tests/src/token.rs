@@ -23,17 +23,23 @@ pub fn new_token() -> String {
 
 /// The command, followed by a scan, in the workload, of its environment and of every process whose
 /// memory it may read. [`assert_token_absent`] judges what was found. Needles are the token and the
-/// other forms in which it may show up, such as the one of basic authentication.
+/// other forms in which it may show up, such as the one of basic authentication. A command in Python
+/// can look into itself while it lives: it finds the scan's path and arguments in `TOKEN_SCAN`.
 pub fn with_token_scan<A: AsRef<str>>(
     world: &World,
     needles: &[&str],
     command: impl IntoIterator<Item = A>,
 ) -> Vec<String> {
-    let scan = world.file("token_scan.py", SCAN);
+    let scan = world.file("token_scan.py", SCAN).display().to_string();
+    let needles: Vec<_> = needles.iter().map(|needle| description(needle)).collect();
     let script = format!(
-        r#""$@"; code=$?; env >"$HOME/environment.txt"; /usr/bin/python3 {} {} >"$HOME/token-scan.txt" 2>&1; exit $code"#,
-        scan.display(),
-        needles.iter().map(|needle| description(needle)).collect::<Vec<_>>().join(" "),
+        r#"export TOKEN_SCAN="{scan} {}"
+"$@"
+code=$?
+env >"$HOME/environment.txt"
+/usr/bin/python3 $TOKEN_SCAN >"$HOME/token-scan.txt" 2>&1
+exit $code"#,
+        needles.join(" "),
     );
     let mut line: Vec<String> = ["/bin/sh", "-c", &script, "sh"].map(str::to_owned).to_vec();
     line.extend(command.into_iter().map(|argument| argument.as_ref().to_owned()));

@@ -34,7 +34,7 @@ pub const WORKLOAD_USER: u32 = 61010;
 /// The variable by which a world knows its processes, whatever became of their parents.
 const MARK: &str = "SLUICEGATE_E2E_WORLD";
 /// What a clean login would have.
-const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A gate namespace and an origin namespace, joined by a veth pair that nothing else is on.
 ///

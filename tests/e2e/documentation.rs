@@ -1,0 +1,172 @@
+//! The documents say what the code says: commands, constants, fields, reasons, files.
+#![cfg(test)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+const CRATES: [&str; 4] = ["proxy/src", "policy-plugins/src", "certs/src", "netns-helper/src"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// `sluicegate` with nothing of our environment.
+fn sluicegate(arguments: &[&str]) -> String {
+    let test = std::env::current_exe().unwrap();
+    let program = test.ancestors().nth(2).unwrap().join("sluicegate");
+    let output = Command::new(program).args(arguments).env_clear().output().expect("./test builds sluicegate");
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Every file below `folder` whose name ends so, as a path from the root.
+fn files(folder: &str, ending: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if path.is_dir() && !name.starts_with('.') && name != "target" {
+                folders.push(path);
+            } else if name.ends_with(ending) {
+                found.push(path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// What stands between `before` and the next `after`, wherever `before` is.
+fn between<'text>(text: &'text str, before: &str, after: &str) -> Vec<&'text str> {
+    text.split(before).skip(1).filter_map(|rest| Some(rest.split_once(after)?.0)).collect()
+}
+
+/// The constants of a source file: name, type and value.
+fn constants(source: &str) -> Vec<(&str, &str, &str)> {
+    let code = source.split("#[cfg(test)]").next().unwrap();
+    between(code, "const ", ";")
+        .into_iter()
+        .filter_map(|text| {
+            let (name, rest) = text.split_once(": ")?;
+            let (kind, value) = rest.split_once(" = ")?;
+            name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_').then_some((name, kind, value))
+        })
+        .collect()
+}
+
+#[test]
+fn cli_md_shows_the_help_of_every_command() {
+    let document = read("docs/cli.md");
+    let shown: Vec<_> = between(&document, "## sluicegate", "```\n")
+        .into_iter()
+        .map(|section| section.split_once("\n\n```text\n").unwrap())
+        .collect();
+    assert!(shown.len() >= 11, "{} sections", shown.len());
+    for (verbs, help) in &shown {
+        let mut arguments: Vec<_> = verbs.split_whitespace().collect();
+        arguments.push("--help");
+        assert_eq!(*help, sluicegate(&arguments), "docs/cli.md, sluicegate{verbs}");
+    }
+    for (verbs, help) in &shown {
+        let commands = help.split("Commands:\n").nth(1).map(|rest| rest.split("\n\n").next().unwrap());
+        for line in commands.unwrap_or_default().lines() {
+            let verb = line.split_whitespace().next().unwrap();
+            let section = format!("{verbs} {verb}");
+            assert!(verb == "help" || shown.iter().any(|(verbs, _)| **verbs == section), "no{section}");
+        }
+    }
+}
+
+#[test]
+fn specification_md_has_every_limit_with_its_value() {
+    let document = read("docs/specification.md");
+    let mut documented = BTreeSet::new();
+    for row in document.lines().filter(|line| line.starts_with('|') && line.contains(".rs`: `")) {
+        let [_, what, limit, place, why, _] = row.split('|').map(str::trim).collect::<Vec<_>>()[..] else {
+            panic!("not four columns: {row}");
+        };
+        assert!(!what.is_empty() && !limit.is_empty() && !why.is_empty(), "something is missing: {row}");
+        let (file, constant) = place.trim_matches('`').split_once("`: `").unwrap();
+        let (name, value) = constant.split_once(" = ").unwrap();
+        let source = read(file);
+        let found = constants(&source);
+        assert!(found.iter().any(|(own, _, is)| *own == name && *is == value), "{file}: {constant}: {found:?}");
+        documented.insert((file.to_owned(), name.to_owned()));
+    }
+    for file in CRATES.iter().flat_map(|folder| files(folder, ".rs")) {
+        for (name, kind, _) in constants(&read(&file)) {
+            let is_limit = kind == "Duration" || ["_MAX", "_LIMIT"].iter().any(|end| name.ends_with(end));
+            let known = documented.contains(&(file.clone(), name.to_owned()));
+            assert!(!is_limit || known, "docs/specification.md does not have {name} of {file}");
+        }
+    }
+}
+
+#[test]
+fn audit_md_has_every_field_reason_and_hint() {
+    let document = read("docs/audit.md");
+    let fields = read("proxy/src/audit/line.rs");
+    let fields = [between(&fields, "put(map, \"", "\""), between(&fields, "serialize_entry(\"", "\"")].concat();
+    assert!(fields.len() > 30, "{fields:?}");
+    let reasons = read("policy-plugins/src/deny_reason.rs");
+    let failures = read("proxy/src/upstream/error.rs");
+    let reasons: Vec<_> = [&reasons, &failures].into_iter().flat_map(|text| between(text, "=> \"", "\"")).collect();
+    let is_code = |text: &&str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    for word in fields.into_iter().chain(reasons.into_iter().filter(is_code)) {
+        assert!(document.contains(&format!("`{word}`")), "docs/audit.md does not have `{word}`");
+    }
+}
+
+#[test]
+fn policy_md_has_every_key_of_the_schema() {
+    let schema: Value = serde_json::from_str(&sluicegate(&["policy", "schema"])).unwrap();
+    let tables = schema["$defs"].as_object().unwrap().values().chain([&schema]);
+    let keys: BTreeSet<_> =
+        tables.filter_map(|table| table["properties"].as_object()).flat_map(|keys| keys.keys()).collect();
+    assert!(keys.len() > 30, "{keys:?}");
+    let document = read("docs/policy.md");
+    let reference = document.split("## Reference").nth(1).unwrap();
+    for key in keys {
+        let ways = [format!("`{key}`"), format!("[{key}]"), format!("[{key}."), format!(" {key},"), format!(" {key} }}")];
+        assert!(ways.iter().any(|way| reference.contains(way)), "docs/policy.md does not have {key}");
+    }
+}
+
+#[test]
+fn architecture_md_has_every_source_file() {
+    let document = read("docs/architecture.md");
+    for folder in CRATES {
+        let section = document.split(&format!("**{folder}**")).nth(1).unwrap().split("\n**").next().unwrap();
+        for file in files(folder, ".rs") {
+            let path = file.strip_prefix(folder).unwrap().trim_start_matches('/');
+            let name = path.rsplit('/').next().unwrap();
+            let named = [path, name].iter().any(|name| section.contains(&format!("`{name}`")));
+            assert!(named || name == "tests.rs", "docs/architecture.md does not have {file}");
+        }
+    }
+}
+
+#[test]
+fn links_lead_to_files() {
+    for document in files("", ".md") {
+        let folder = root().join(&document).parent().unwrap().to_path_buf();
+        for link in between(&read(&document), "](", ")") {
+            let target: PathBuf = match link.split('#').next().unwrap() {
+                "" => continue,
+                address if address.contains("://") => continue,
+                path => folder.join(path),
+            };
+            assert!(target.exists(), "{document}: {link} leads nowhere");
+        }
+    }
+}

