@@ -73,8 +73,8 @@ fn allowlist() {
     let origin = Origin::start(&world, |_| Reply::text("package"));
     let hosts = ["pypi.org", "deb.debian.org", "debian.org", "bugs.debian.org", "example.org"];
     for host in ["pypi.org", "deb.debian.org"] {
-        let outcome = gate(&world, "allowlist", &hosts, origin.address())
-            .run(curl(&[&format!("https://{host}/x")]));
+        let outcome =
+            gate(&world, "allowlist", &hosts, origin.address()).run(curl(&[&format!("https://{host}/x")]));
         outcome.assert_success().assert_stdout("package 200");
     }
     for (url, reason) in [
@@ -188,9 +188,8 @@ fn pass_through_shows_the_origins_own_certificate() {
     // Trusting the test authority alone, and not the gate's.
     let ca = world.origin_ca_file().display().to_string();
     let hosts = ["updates.example.com", "api.example.com"];
-    let fetch = |url: &str| {
-        gate(&world, "pass-through", &hosts, origin.address()).run(curl(&["--cacert", &ca, url]))
-    };
+    let fetch =
+        |url: &str| gate(&world, "pass-through", &hosts, origin.address()).run(curl(&["--cacert", &ca, url]));
     let outcome = fetch("https://updates.example.com/x");
     outcome.assert_success().assert_stdout("update 200");
     match outcome.lines("flow").as_slice() {

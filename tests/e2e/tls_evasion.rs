@@ -181,7 +181,7 @@ fn t06_a_bundle_that_cannot_be_extended_starts_nothing() {
     let bundles = [
         ("no such file", world.path("missing.pem")),
         ("a folder", world.path("log")),
-        ("no certificate", world.origin_ca_file()),
+        ("no certificate", world.file("garbage.pem", garbage)),
         ("too long", world.file("long.pem", "x".repeat(5 * 1024 * 1024))),
     ];
     let start = |bundle: &Path| {
@@ -202,7 +202,7 @@ fn t06_a_bundle_that_cannot_be_extended_starts_nothing() {
 #[test]
 fn t09_two_instances_have_different_authorities() {
     let world = World::new("t09");
-    let gates = [world.gate("").attach(), world.gate("").attach()]; fs::copy(gates[0].ca_file(), gates[1].ca_file()).unwrap();
+    let gates = [world.gate("").attach(), world.gate("").attach()];
     for part in ["-pubkey", "-subject", "-serial"] {
         let [first, second] = gates.each_ref().map(|gate| {
             let file = gate.ca_file().to_str().unwrap();
@@ -251,7 +251,7 @@ fn t10_the_authority_is_a_proper_ca_and_its_key_is_in_no_file() {
     let search = r#"
         look() { grep -rslaP 'PRIVATE KEY|\x30[\x6b\x77]\x02\x01\x01\x04\x20' "$@"; }
         test -s "$SSL_CERT_FILE" || exit 9
-        openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -outform DER -out "$HOME/x"; look "$(dirname "$SSL_CERT_FILE")" "$HOME/.." /etc/ssl
+        look "$(dirname "$SSL_CERT_FILE")" "$HOME/.." /etc/ssl
         echo searched; cd "$HOME"
         openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out pem && look pem
         openssl pkey -in pem -outform DER -out pkcs8 && look pkcs8
@@ -280,7 +280,7 @@ fn t11_leaves_pass_strict_verification() {
     let world = World::new("t11");
     let gate = world.gate("").attach();
     let ca = gate.ca_file().to_str().unwrap();
-    let long = format!("{0}.{0}.test", "a".repeat(20));
+    let long = format!("{0}.{0}.test", "a".repeat(60));
     let outcome = gate.run([PYTHON, "-c", STRICT, ca, "API.Test", "198.51.100.7", &long]);
     outcome.assert_success();
     let hour = 3600.0;
@@ -310,7 +310,7 @@ fn t12_older_tls_is_told_the_version_is_wrong() {
     let origin = hello(&world);
     let policy = document(&world, "allowed_hosts = [\"api.test\"]", &[("api.test:443", origin.address())]);
     let gate = world.gate(&policy).attach();
-    for version in ["-tls1_2", "-tls1_1"] {
+    for version in ["-tls1", "-tls1_1"] {
         let arguments = ["openssl", "s_client", version, "-cipher", "ALL:@SECLEVEL=0", "-connect"];
         let outcome = gate.run([&arguments[..], &["api.test:443"]].concat());
         assert!(!outcome.status.success(), "{outcome:#?}");
@@ -335,7 +335,7 @@ fn t13_tls_1_2_and_1_3_are_spoken() {
     let world = World::new("t13");
     let origin = hello(&world);
     let policy = document(&world, "allowed_hosts = [\"api.test\"]", &[("api.test:443", origin.address())]);
-    for (flag, version) in [("-tls1_3", "TLSv1_2"), ("-tls1_3", "TLSv1_3")] {
+    for (flag, version) in [("-tls1_2", "TLSv1_2"), ("-tls1_3", "TLSv1_3")] {
         let line =
             ["openssl", "s_client", flag, "-quiet", "-verify_return_error", "-connect", "api.test:443"];
         let request = "GET / HTTP/1.0\r\nHost: api.test\r\n\r\n";
@@ -353,7 +353,7 @@ fn t14_the_protocol_agreed_on_is_one_that_was_offered() {
     let origin = hello(&world);
     let policy = document(&world, "allowed_hosts = [\"api.test\"]", &[("api.test:443", origin.address())]);
     let gate = world.gate(&policy).attach();
-    let connect = ["openssl", "s_client", "-tls1_1", "-connect", "api.test:443", "-alpn"];
+    let connect = ["openssl", "s_client", "-connect", "api.test:443", "-alpn"];
     for (offered, agreed) in [
         ("h2,http/1.1", "ALPN protocol: h2"),
         ("http/1.1,h2", "ALPN protocol: h2"),
@@ -425,7 +425,7 @@ fn t15_leaves_are_reused_and_their_number_is_bounded() {
     // More names than are kept: what nobody asked for again is gone, what was asked for is not.
     visit(2000..3500);
     assert_eq!(leaf_of("hot.test"), hot);
-    visit(3500..3600);
+    visit(3500..4200);
     assert_eq!(leaf_of("hot.test"), hot);
     assert_ne!(leaf_of("n1.test"), leaves[1], "the leaf of a name that is long out of use was kept");
     let grown = resident_kib(pid).saturating_sub(before);
@@ -436,7 +436,7 @@ fn t15_leaves_are_reused_and_their_number_is_bounded() {
 fn t19_a_host_passed_through_shows_its_own_certificate() {
     let world = World::new("t19");
     let origin = hello(&world);
-    let text = "[[rules]]\nhost = \"pinned.test\"\nintercept = true";
+    let text = "[[rules]]\nhost = \"pinned.test\"\nintercept = false";
     let gate = world.gate(&document(&world, text, &[("pinned.test:443", origin.address())])).attach();
     let ca = world.origin_ca_file().display().to_string();
     let client = |to: &str| {
@@ -484,7 +484,7 @@ fn t21_bad_certificates_of_origins_are_refused() {
         (Identity::SelfSigned, "self.test", "certificate_unknown_issuer"),
         // An authority that has the name of the one that is trusted, and another key.
         (Identity::UnknownAuthority, "impostor.test", "certificate_invalid"),
-        (Identity::Trusted, "known.test", "certificate_unknown_issuer"),
+        (Identity::Trusted, "unknown.test", "certificate_unknown_issuer"),
     ];
     for (identity, name, reason) in table {
         let config = OriginConfig { identity, ..OriginConfig::default() };
@@ -574,7 +574,7 @@ fn get_over(mut io: TcpStream, mut client: ClientConnection, name: &str, cut: Cu
     answer(&mut tls)
 }
 
-const LISTS: &str = "allowed_hosts = [\"allowed.test\", \"denied.test\"]\ndenied_hosts = [\"x.test\"]";
+const LISTS: &str = "allowed_hosts = [\"allowed.test\", \"denied.test\"]\ndenied_hosts = [\"denied.test\"]";
 
 /// Where the two names of [`LISTS`] lead, on a port.
 fn lists(world: &World, port: u16, origin: &Origin) -> String {
@@ -657,7 +657,7 @@ fn e06_a_credential_goes_nowhere_when_host_and_server_name_differ() {
     let resolve = [("api.test:443", credentialed.address()), ("attacker.test:443", attacker.address())];
     let gate = world.gate(&document(&world, text, &resolve)).env("TOKEN", &token).attach();
     for version in ["--http1.1", "--http2"] {
-        for (name, host) in [("api.test", "api.test"), ("attacker.test", "api.test")] {
+        for (name, host) in [("api.test", "attacker.test"), ("attacker.test", "api.test")] {
             let (host, url) = (format!("Host: {host}"), format!("https://{name}/"));
             let answer = told(&gate, &[version, "-H", &host, &url]);
             assert_eq!(answer, "421 authority_mismatch", "{version} {host}");
@@ -714,7 +714,7 @@ fn e08_a_port_other_than_the_one_dialled_is_refused() {
     let policy = document(&world, "allowed_hosts = [\"allowed.test\"]", &resolve);
     let gate = world.gate(&policy).attach();
     for port in ["22", "443", "8080"] {
-        let host = format!("Host: allowed.test:{port}").replace("443","80");
+        let host = format!("Host: allowed.test:{port}");
         assert_eq!(told(&gate, &["-H", &host, "http://allowed.test/"]), "421 misdirected", "{host}");
     }
     assert_eq!(told(&gate, &["http://allowed.test:22/"]), "403 not_in_allowed_hosts");
@@ -728,7 +728,7 @@ fn e08_a_port_other_than_the_one_dialled_is_refused() {
 fn e09_unusual_methods_are_judged_as_any_other() {
     let world = World::new("e09");
     let origin = plain(&world);
-    let text = "denied_hosts = [\"denied.test\"]\n[[rules]]\nhost = \"limited.test\"\nmethods = [\"GET\", \"get\"]";
+    let text = "denied_hosts = [\"denied.test\"]\n[[rules]]\nhost = \"limited.test\"\nmethods = [\"GET\"]";
     let resolve = [("denied.test:80", origin.address()), ("limited.test:80", origin.address())];
     let gate = world.gate(&document(&world, text, &resolve)).attach();
     let methods = ["PROPFIND", "QUERY", "get", "Get", "M-SEARCH", "TRACE", "OPTIONS", "X!#$%&'*+.^_`|~"];
@@ -749,7 +749,7 @@ fn e09_unusual_methods_are_judged_as_any_other() {
 fn e10_http_and_tls_on_other_ports_are_judged() {
     let world = World::new("e10");
     let (http, https) = (plain(&world), hello(&world));
-    let text = "internet = true\n[[rules]]\nhost = \"named.test\"";
+    let text = "internet = false\n[[rules]]\nhost = \"named.test\"";
     let names = [
         ("other.test:8080", http.address()),
         ("other.test:8443", https.address()),
@@ -912,7 +912,7 @@ fn e18_names_that_lead_inside_are_refused() {
     let dns = Dns::start(&world, &zone);
     let text = format!(
         "allowed_hosts = [\"*.test\"]\n[[rules]]\nhost = \"spliced.test\"\nintercept = false\n{}\
-         dns = [\"{ORIGIN_IPV4}\"]\nallow_ranges = [\"fd77::/16\"]\n",
+         dns = [\"{ORIGIN_IPV4}\"]\n",
         world.upstream(&[])
     );
     dns.set("spliced.test", &["10.77.0.2".parse().unwrap()]);
@@ -1000,7 +1000,7 @@ const SMUGGLING: [&str; 37] = [
     "GET http://denied.test/ HTTP/1.1\r\nHost: allowed.test\r\n\r\n",
     "GET allowed.test:80 HTTP/1.1\r\nHost: allowed.test\r\n\r\n",
     "GET /a b HTTP/1.1\r\nHost: allowed.test\r\n\r\n",
-    "GET /ab HTTP/1.1\r\nHost: allowed.test\r\n\r\n",
+    "GET /a#b HTTP/1.1\r\nHost: allowed.test\r\n\r\n",
     "GET / HTTP/1.2\r\nHost: allowed.test\r\n\r\n",
     "GET / HTTP/1.1\nHost: allowed.test\n\n",
     "@X-One: 1\nX-Two: 2\r\n\r\n",
@@ -1081,7 +1081,7 @@ fn e20_connect_is_refused() {
     }
     for target in ["allowed.test:443", "allowed.test:22", "127.0.0.1:80", "169.254.169.254:80"] {
         let mut io = dial(&gate, 80);
-        write!(io, "GET / HTTP/1.1\r\nHost: {target}\r\n\r\n").unwrap();
+        write!(io, "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").unwrap();
         let (status, body) = answer(&mut io);
         assert!(status == 403 && body.contains("connect_refused"), "{target}: {status} {body}");
     }

@@ -134,8 +134,7 @@ mod names {
     fn world_with_names(test: &str) -> (World, Origin, Dns) {
         let world = World::new(test);
         let origin = Origin::echo(&world);
-        let dns =
-            Dns::start(&world, &[("api.test", ORIGIN_IPV4.into()), ("evil.test", ORIGIN_IPV4.into())]);
+        let dns = Dns::start(&world, &[("api.test", ORIGIN_IPV4.into()), ("evil.test", ORIGIN_IPV4.into())]);
         (world, origin, dns)
     }
 
@@ -209,7 +208,10 @@ mod names {
             let (body, status) = outcome.assert_success().stdout.rsplit_once('\n').unwrap();
             let body: Value = serde_json::from_str(body).unwrap();
             assert_eq!(status, "403", "{outcome:?}");
-            assert_eq!((&body["error"], &body["reason"]), (&json!("policy_denied"), &json!("not_in_allowed_hosts")));
+            assert_eq!(
+                (&body["error"], &body["reason"]),
+                (&json!("policy_denied"), &json!("not_in_allowed_hosts"))
+            );
             let path = format!("/{}", ["a", "b", "c"][number]);
             let wanted = [("kind", json!("exchange")), ("host", json!("evil.test")), ("path", json!(path))];
             let line = one_line(&mut gate, &wanted);
@@ -357,10 +359,7 @@ print(json.dumps(found))
         for (title, answers) in found.as_object().unwrap().iter().filter(|(title, _)| *title != "tcp") {
             match expected.iter().find(|(expected, _)| expected == title) {
                 Some((_, expected)) => assert_eq!(answers, expected, "{title}"),
-                None => assert!(
-                    *answers == json!([]) || *answers == json!([FORMERR]),
-                    "{title}: {answers}"
-                ),
+                None => assert!(*answers == json!([]) || *answers == json!([FORMERR]), "{title}: {answers}"),
             }
         }
         let tcp = &found["tcp"];
@@ -378,11 +377,10 @@ print(json.dumps(found))
     #[test]
     fn no_question_leaves_though_the_gate_has_a_name_server() {
         let world = World::new("own-names");
-        let origin = Origin::start_with(
-            &world,
-            OriginConfig { port: 443, ..OriginConfig::default() },
-            |_| Reply::text("hello"),
-        );
+        let origin =
+            Origin::start_with(&world, OriginConfig { port: 443, ..OriginConfig::default() }, |_| {
+                Reply::text("hello")
+            });
         let dns = Dns::start(&world, &[("www.api.test", ORIGIN_IPV4.into())]);
         // With a wildcard every label would be a byte out, were names resolved when asked.
         let policy = format!(
@@ -428,7 +426,10 @@ print(json.dumps([attempt(kind, port) for kind in (socket.SOCK_STREAM, socket.SO
         for port in [443, 41234] {
             let destination = json!(format!("127.0.0.11:{port}"));
             for protocol in ["tcp", "udp"] {
-                one_line(&mut gate, &[("original_destination", destination.clone()), ("protocol", json!(protocol))]);
+                one_line(
+                    &mut gate,
+                    &[("original_destination", destination.clone()), ("protocol", json!(protocol))],
+                );
             }
         }
         assert_nothing_left(&world, &dns);
@@ -583,7 +584,10 @@ print(json.dumps({'same': len({answer.pop() for answer in answers}) == 1, 'answe
         let gate = world.gate(&allowing(&world, &[("files.test:443", nginx.address())])).attach();
         let page = "https://files.test/page.txt";
         let etag = direct(&world, nginx.address(), &["-I", page]);
-        let etag = etag.stdout.lines().find_map(|line| line.to_lowercase().strip_prefix("etag: ").map(str::to_owned));
+        let etag = etag
+            .stdout
+            .lines()
+            .find_map(|line| line.to_lowercase().strip_prefix("etag: ").map(str::to_owned));
         let unchanged = format!("If-None-Match: {}", etag.expect("nginx sends an ETag").trim());
         let cases: &[(&[&str], &str)] = &[
             (&[page], "200"),
@@ -602,13 +606,18 @@ print(json.dumps({'same': len({answer.pop() for answer in answers}) == 1, 'answe
                 let arguments = [&["-i", version], *arguments].concat();
                 let (plain, through) = (direct(&world, nginx.address(), &arguments), curl(&gate, &arguments));
                 let (plain, through) = (answer(&plain), answer(&through));
-                assert!(through.0.iter().any(|line| line.starts_with("HTTP/") && line.contains(status)), "{through:?}");
+                assert!(
+                    through.0.iter().any(|line| line.starts_with("HTTP/") && line.contains(status)),
+                    "{through:?}"
+                );
                 assert_eq!(through, plain, "{arguments:?}");
             }
         }
         let (head, body) = answer(&curl(&gate, &["-i", page]));
         assert_eq!(body, text.as_bytes());
-        for field in ["set-cookie: a=1; Path=/; HttpOnly", "set-cookie: b=2; Secure", "x-twice: one", "x-twice: two"] {
+        for field in
+            ["set-cookie: a=1; Path=/; HttpOnly", "set-cookie: b=2; Secure", "x-twice: one", "x-twice: two"]
+        {
             assert!(head.iter().any(|line| line == field), "{head:?}");
         }
     }
@@ -617,15 +626,40 @@ print(json.dumps({'same': len({answer.pop() for answer in answers}) == 1, 'answe
     fn w09_requests_arrive_as_without_the_gate() {
         let world = World::new("w09-requests");
         for (version, alpn) in [("--http1.1", &["http/1.1"][..]), ("--http2", &["h2"])] {
-            let origin =
-                Origin::start_with(&world, OriginConfig { alpn, ..OriginConfig::default() }, |_| Reply::text("ok"));
+            let origin = Origin::start_with(&world, OriginConfig { alpn, ..OriginConfig::default() }, |_| {
+                Reply::text("ok")
+            });
             let gate = world.gate(&allowing_api(&world, &origin)).attach();
             let arguments = [
-                version, "-X", "PATCH", "-H", "X-Twice: one", "-H", "X-Twice: two", "-H", "X-MiXeD-Case: 1",
-                "-H", "X-Empty;", "-H", "Accept: a/b;q=0.5, */*", "-H", "Cookie: a=1; b=2", "-H",
-                "X-Odd:   spaces  inside ", "-H", "X-Latin: caf\u{e9}", "-H", "Range: bytes=0-1",
-                "-H", "Accept-Encoding: br;q=1.0, gzip", "-H", "Content-Type: application/x-odd",
-                "--data-binary", "a=b&c=%20", "https://api.test/a%2Fb/../c;p=1//d?q=1&q=2&r=%zz#not-sent", "--path-as-is",
+                version,
+                "-X",
+                "PATCH",
+                "-H",
+                "X-Twice: one",
+                "-H",
+                "X-Twice: two",
+                "-H",
+                "X-MiXeD-Case: 1",
+                "-H",
+                "X-Empty;",
+                "-H",
+                "Accept: a/b;q=0.5, */*",
+                "-H",
+                "Cookie: a=1; b=2",
+                "-H",
+                "X-Odd:   spaces  inside ",
+                "-H",
+                "X-Latin: caf\u{e9}",
+                "-H",
+                "Range: bytes=0-1",
+                "-H",
+                "Accept-Encoding: br;q=1.0, gzip",
+                "-H",
+                "Content-Type: application/x-odd",
+                "--data-binary",
+                "a=b&c=%20",
+                "https://api.test/a%2Fb/../c;p=1//d?q=1&q=2&r=%zz#not-sent",
+                "--path-as-is",
             ];
             direct(&world, origin.address(), &arguments).assert_success();
             curl(&gate, &arguments).assert_success();
@@ -811,5 +845,548 @@ print(json.dumps(found))
         let with = |slow: &str| json!([[[200, "quick"], [200, slow], [200, "quick"]], true]);
         assert_eq!(found, json!({ "down": with(&"piece ".repeat(12)), "up": with("72") }));
         assert_eq!(origin.requests().len(), 6);
+    }
+}
+
+mod network {
+    use super::*;
+
+    /// Tries every way out of a namespace that a root workload has, once, and says how each ended.
+    const PROBE: &str = r"
+import errno, json, socket, struct, sys, time
+HERE, FAR = ('10.77.0.2', 'fd77::2'), ('198.51.100.9', '2001:db8::9')
+def attempt(act):
+    began = time.monotonic()
+    try: word = act() or 'sent'
+    except socket.timeout: word = 'ETIMEDOUT'
+    except OSError as error: word = errno.errorcode.get(error.errno, str(error))
+    return [word, time.monotonic() - began]
+def tcp(family, host):
+    s = socket.socket(family, socket.SOCK_STREAM); s.settimeout(5); s.connect((host, 443))
+    return 'connected'
+def send(family, kind, protocol, packet, host, port=0):
+    socket.socket(family, kind, protocol).sendto(packet, (host, port))
+def frame():
+    udp = struct.pack('>4H', 4000, 9, 9, 0) + b'x'
+    ip = struct.pack('>BBHHHBBH4s4s', 69, 0, 20 + len(udp), 1, 0, 64, 17, 0, socket.inet_aton('100.64.0.2'), socket.inet_aton(HERE[0]))
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)); s.bind(('lo', 0)); s.send(bytes(12) + b'\x08\x00' + ip + udp)
+def round():
+    found = {}
+    for version, family, icmp, echo in ((4, socket.AF_INET, 1, b'\x08\0\xf7\xff\0\0\0\0'), (6, socket.AF_INET6, 58, b'\x80\0\0\0\0\0\0\0')):
+        for place in (HERE, FAR):
+            host, name = place[version == 6], f'{version}{place is HERE and chr(104) or chr(102)}'
+            found['tcp' + name] = attempt(lambda: tcp(family, host))
+            found['udp' + name] = attempt(lambda: send(family, socket.SOCK_DGRAM, 0, b'x', host, 9))
+            found['dns' + name] = attempt(lambda: send(family, socket.SOCK_DGRAM, 0, b'\0\7\1\0\0\1\0\0\0\0\0\0\1a\0\0\1\0\1', host, 53))
+            found['icmp' + name] = attempt(lambda: send(family, socket.SOCK_RAW, icmp, echo, host))
+            found['sctp' + name] = attempt(lambda: send(family, socket.SOCK_RAW, 132, bytes(12), host))
+    found['frame'] = attempt(frame)
+    return found
+";
+
+    /// One round, as JSON.
+    const ONCE: &str = "\nprint(json.dumps(round()))\n";
+
+    /// Rounds until standard input ends; prints each change of how TCP fares.
+    const FOREVER: &str = r"
+import select
+rounds, last = 0, None
+while not select.select([sys.stdin], [], [], 0)[0]:
+    rounds += 1
+    word = round()['tcp4h'][0]
+    if word != last: print(word, flush=True)
+    last = word
+print('rounds', rounds)
+";
+
+    fn probe(world: &World, namespace: &Namespace) -> Value {
+        let text = [PROBE, ONCE].concat();
+        python(world.root_job(namespace, script(&text, &[])))
+    }
+
+    /// Nobody serves the namespace and nothing leaves it, and who tries is told at once where the
+    /// protocol can.
+    #[track_caller]
+    fn assert_sealed(world: &World, namespace: &Namespace) {
+        let before = world.arrivals();
+        let found = probe(world, namespace);
+        for (name, ended) in found.as_object().unwrap() {
+            assert!(ended[1].as_f64().unwrap() < 2.0, "{name} took long: {found:#}");
+            if name.starts_with("tcp") {
+                assert_eq!(ended[0], "ECONNREFUSED", "{name}: {found:#}");
+            }
+        }
+        for name in ["icmp4h", "icmp6h", "sctp4h", "sctp6h"] {
+            assert_ne!(found[name][0], "sent", "{name}: {found:#}");
+        }
+        let flags = ["+time=1", "+tries=1", "api.test"];
+        for server in ["@10.77.0.2", "@127.0.0.53"] {
+            let dig = world.job(namespace, [&["dig", server], &flags[..]].concat()).run();
+            assert_eq!(dig.code(), 9, "{dig:?}");
+        }
+        assert_eq!(world.arrivals(), before, "something left: {found:#}");
+    }
+
+    /// The rules, routes and routing rules of a namespace, without numbers that differ each time.
+    fn configuration(world: &World, namespace: &Namespace) -> String {
+        let listing = "nft list ruleset; ip rule; ip -6 rule; ip -4 route show table all; ip -6 route show table all; ip -o addr";
+        let outcome = world.root_job(namespace, ["sh", "-c", listing]).run();
+        let text = outcome.assert_success().stdout.replace(|letter: char| letter.is_ascii_digit(), "");
+        // Whether somebody owns the table, the listing says as well.
+        text.lines().filter(|line| !line.trim_start().starts_with("flags ")).collect::<Vec<_>>().join("\n")
+    }
+
+    fn attach_command(world: &World, namespace: &Namespace) -> Vec<String> {
+        let log = world.path("log/second.jsonl").display().to_string();
+        let path = namespace.path().display().to_string();
+        [&world.program("sluicegate"), "attach", &path, "--json", "--log", &log].map(str::to_owned).into()
+    }
+
+    fn api_origin(world: &World) -> (Origin, String) {
+        let origin = Origin::start(world, |_| Reply::text("hello"));
+        let policy = allowing_api(world, &origin);
+        (origin, policy)
+    }
+
+    #[test]
+    fn the_probe_is_seen_where_nothing_is_sealed() {
+        let world = World::new("probe");
+        let found = probe(&world, world.gate_namespace());
+        // The frame went to the gate namespace's own loopback.
+        let arrivals = world.arrivals();
+        assert!(arrivals.tcp_connections >= 4, "{arrivals:?} {found:#}");
+        assert_eq!((arrivals.udp, arrivals.icmp, arrivals.other), (8, 4, 4), "{found:#}");
+    }
+
+    #[test]
+    fn n05_refusing_origin_is_told_at_once_and_apart_from_a_refusal() {
+        let world = World::new("n05");
+        let (origin, _) = api_origin(&world);
+        let closed = SocketAddr::new(ORIGIN_IPV4.into(), 9);
+        let found =
+            [("closed.test:443", closed), ("api.test:443", origin.address()), ("spliced.test:443", closed)];
+        let policy = allowing(&world, &found) + "[[rules]]\nhost = \"spliced.test\"\nintercept = false\n";
+        let mut gate = world.gate(&policy).attach();
+        assert_eq!(direct(&world, closed, &["https://closed.test/"]).code(), 7);
+        for version in ["--http1.1", "--http2"] {
+            let outcome = curl(&gate, &[version, "-w", "\n%{http_code}", "https://closed.test/"]);
+            let (body, status) = outcome.assert_success().stdout.rsplit_once('\n').unwrap();
+            let body: Value = serde_json::from_str(body).unwrap();
+            assert_eq!((status, &body["reason"]), ("502", &json!("connect_failed")), "{outcome:?}");
+            assert!(body["detail"].as_str().unwrap().contains("refused"), "{body}");
+            assert!(outcome.duration < Duration::from_secs(2), "{outcome:?}");
+        }
+        let closed = [("host", json!("closed.test")), ("reason", json!("connect_failed"))];
+        until("both are in the log", || lines(&gate.log(), &closed).len() == 2);
+        assert!(
+            lines(&gate.log(), &closed)
+                .iter()
+                .all(|line| line["verdict"] == "failed" && line["status"] == 502)
+        );
+
+        let outcome = curl(&gate, &["https://spliced.test/"]);
+        assert_eq!(outcome.code(), 35, "a reset within the handshake: {outcome:?}");
+        let line = one_line(&mut gate, &[("kind", json!("flow")), ("host", json!("spliced.test"))]);
+        assert_eq!((&line["verdict"], &line["reason"]), (&json!("failed"), &json!("connect_failed")));
+        curl(&gate, &["https://api.test/"]).assert_success();
+    }
+
+    #[test]
+    fn n06_ipv6_origin_is_reached() {
+        let world = World::new("n06");
+        let config = OriginConfig { address: ORIGIN_IPV6.into(), port: 443, ..OriginConfig::default() };
+        let origin = Origin::start_with(&world, config, |_| Reply::text("hello"));
+        let dns = Dns::start(&world, &[("named.test", ORIGIN_IPV6.into())]);
+        let policy = format!(
+            "version = 1\nallowed_hosts = [\"api.test\", \"named.test\", \"[fd77::2]\"]\n{}dns = [\"{ORIGIN_IPV4}\"]\nallow_ranges = [\"fd77::/64\"]\n",
+            world.upstream(&[("api.test:443", origin.address())])
+        );
+        let gate = world.gate(&policy).attach();
+        for arguments in [
+            &["-4", "https://api.test/"][..],
+            &["-6", "https://api.test/"],
+            &["https://named.test/"],
+            &["https://[fd77::2]/"],
+        ] {
+            curl(&gate, arguments).assert_success().assert_stdout("hello");
+        }
+        assert!(dns.questions().iter().all(|question| question.starts_with("named.test ")));
+        let requests = origin.requests();
+        assert_eq!(requests.len(), 4);
+        assert_eq!(requests[3].authority, "[fd77::2]");
+        let log = gate.log();
+        let upstream = [("upstream", json!("[fd77::2]:443")), ("verdict", json!("allowed"))];
+        assert_eq!(lines(&log, &upstream).len(), 4, "{log:#?}");
+    }
+
+    #[test]
+    fn n07_killed_gate_leaves_an_attached_namespace_sealed() {
+        let world = World::new("n07");
+        let (origin, policy) = api_origin(&world);
+        let gate = world.gate(&policy).attach();
+        curl(&gate, &["https://api.test/"]).assert_success();
+        // A connection that was open, with an exchange on it, ends as well.
+        let text = "
+import http.client, ssl, sys
+connection = http.client.HTTPSConnection('api.test', timeout=30)
+connection.request('GET', '/'); print(connection.getresponse().read().decode(), flush=True)
+sys.stdin.readline()
+try: connection.request('GET', '/'); print(connection.getresponse().status)
+except (OSError, http.client.HTTPException) as error: print('broken', type(error).__name__)
+";
+        let mut open = gate.job(script(text, &[])).spawn();
+        open.wait_for_output("hello");
+        let (outcome, namespace) = gate.end(Signal::SIGKILL);
+        assert!(!outcome.status.success());
+        let requests = origin.requests().len();
+        open.write("\n");
+        let open = open.wait();
+        assert!(open.stdout.contains("broken "), "{open:?}");
+        assert_sealed(&world, &namespace);
+        assert_eq!(origin.requests().len(), requests);
+    }
+
+    #[test]
+    fn n08_ended_gate_leaves_an_attached_namespace_sealed_and_its_log_closed() {
+        for signal in [Signal::SIGTERM, Signal::SIGINT] {
+            let world = World::new("n08");
+            let (_origin, policy) = api_origin(&world);
+            let gate = world.gate(&policy);
+            let log = gate.log_file().display().to_string();
+            let gate = gate.attach();
+            let before = configuration(&world, gate.namespace());
+            assert!(!before.contains("mark"), "{before}");
+            curl(&gate, &["https://api.test/"]).assert_success();
+            let (outcome, namespace) = gate.end(signal);
+            outcome.assert_success();
+            assert!(outcome.duration < Duration::from_secs(30), "{outcome:?}");
+            assert_eq!(outcome.lines("exchange").len(), 1);
+            let verify = [&world.program("sluicegate"), "log", "verify", "--closed", "--log", &log];
+            world.root_job(world.gate_namespace(), verify).run().assert_success();
+            assert_eq!(configuration(&world, &namespace), before);
+            assert_sealed(&world, &namespace);
+        }
+    }
+
+    #[test]
+    fn n09_second_gate_is_refused_and_the_next_one_replaces_a_dead_one() {
+        let world = World::new("n09");
+        let (origin, policy) = api_origin(&world);
+        let mut gate = world.gate(&policy).attach();
+        let first = configuration(&world, gate.namespace());
+        for _ in 0..2 {
+            let second =
+                world.root_job(world.gate_namespace(), attach_command(&world, gate.namespace())).run();
+            assert_eq!(second.code(), 75, "{second:?}");
+            assert!(second.stderr.contains("another gate"), "{second:?}");
+            assert_eq!(configuration(&world, gate.namespace()), first);
+            curl(&gate, &["https://api.test/"]).assert_success();
+        }
+        for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGKILL] {
+            let (_, namespace) = gate.end(signal);
+            gate = world.gate(&policy).attach_to(namespace);
+            assert_eq!(configuration(&world, gate.namespace()), first);
+            curl(&gate, &["https://api.test/"]).assert_success();
+        }
+        for (one, what) in
+            [("table inet ", &first), ("lookup ", &first), ("local default dev lo table", &first)]
+        {
+            let count = what.lines().filter(|line| line.contains(one)).count();
+            // IPv4 and IPv6 have routing rules of their own: the system's three and two, and one more each.
+            assert_eq!(
+                count,
+                match one {
+                    "lookup " => 7,
+                    "table inet " => 1,
+                    _ => 2,
+                },
+                "{one}: {what}"
+            );
+        }
+        assert_eq!(origin.requests().len(), 5);
+    }
+
+    #[test]
+    fn n09_of_gates_started_at_once_one_attaches() {
+        let world = World::new("n09-race");
+        let namespace = Namespace::new(&format!("{}-race", world.gate_namespace().name()));
+        let mut gates: Vec<_> = (0..4)
+            .map(|_| world.root_job(world.gate_namespace(), attach_command(&world, &namespace)).spawn())
+            .collect();
+        until("all but one gave up", || {
+            for g in &gates { eprintln!("{} {}", g.stdout(), g.stderr()); }
+            let ready = gates.iter().filter(|gate| gate.stdout().contains("\"ready\"")).count();
+            let busy = gates.iter().filter(|gate| gate.stderr().contains("another gate")).count();
+            (ready, busy) == (1, 3)
+        });
+        let ready = gates.iter().position(|gate| gate.stdout().contains("\"ready\"")).unwrap();
+        let gate = gates.swap_remove(ready);
+        for loser in gates {
+            assert_eq!(loser.wait().code(), 75);
+        }
+        let served =
+            world.job(&namespace, ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "http://a.test/"]);
+        served.run().assert_success().assert_stdout("403");
+        gate.signal(Signal::SIGTERM);
+        gate.wait().assert_success();
+    }
+
+    #[test]
+    fn n10_not_one_packet_leaves_before_during_and_after() {
+        let world = World::new("n10");
+        let namespace = Namespace::new(&format!("{}-watched", world.gate_namespace().name()));
+        let text = [PROBE, FOREVER].concat();
+        let mut watcher = world.root_job(&namespace, script(&text, &[])).spawn();
+        watcher.wait_for_output("ENETUNREACH");
+        let mut seen = 0;
+        let mut now = |watcher: &Running<'_>, wanted: &str| {
+            until(&format!("{wanted} is seen from inside"), || {
+                watcher.stdout().lines().skip(seen).any(|line| line == wanted)
+            });
+            seen = watcher.stdout().lines().count();
+        };
+        let mut gate = world.gate("").attach_to(namespace);
+        now(&watcher, "connected");
+        for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+            let (_, namespace) = gate.end(signal);
+            now(&watcher, "ECONNREFUSED");
+            gate = world.gate("").attach_to(namespace);
+            now(&watcher, "connected");
+        }
+        let (_, namespace) = gate.end(Signal::SIGKILL);
+        now(&watcher, "ECONNREFUSED");
+        watcher.close_stdin();
+        let outcome = watcher.wait();
+        let seen: Vec<_> = outcome.assert_success().stdout.lines().collect();
+        // From the first captured packet on there is no moment without rules.
+        let captured = seen.iter().position(|line| *line == "connected").unwrap();
+        let states = &seen[captured..seen.len() - 1];
+        assert!(states.iter().all(|state| ["connected", "ECONNREFUSED"].contains(state)), "{outcome:?}");
+        assert_eq!(world.arrivals(), Arrivals::default(), "{outcome:?}");
+        drop(namespace);
+    }
+
+    const THEIRS: &str = "
+table ip nat {
+  chain OUTPUT {
+    type nat hook output priority -100; policy accept;
+    ip daddr 127.0.0.11 udp dport 53 dnat to 127.0.0.11:41234
+    ip daddr 127.0.0.11 tcp dport 53 dnat to 127.0.0.11:41235
+  }
+  chain POSTROUTING {
+    type nat hook postrouting priority 100; policy accept;
+    ip saddr 127.0.0.11 udp sport 41234 snat to :53
+  }
+}
+table inet filter {
+  set friends { type ipv4_addr; flags interval; elements = { 192.0.2.0/24 }; }
+  chain input { type filter hook input priority 0; policy accept; ct state established,related accept; tcp dport 1 drop; }
+  chain early { type filter hook output priority -400; policy accept; meta mark set 100; }
+}
+table ip6 mangle {
+  chain pre { type filter hook prerouting priority -150; policy accept; udp dport 9 accept; }
+}
+";
+
+    #[test]
+    fn n12_tables_of_others_stay_and_change_nothing() {
+        let world = World::new("n12");
+        let (_origin, policy) = api_origin(&world);
+        let namespace = Namespace::new(&format!("{}-shared", world.gate_namespace().name()));
+        namespace.nft(&[THEIRS]);
+        let theirs = |namespace: &Namespace| {
+            let tables = [["ip", "nat"], ["inet", "filter"], ["ip6", "mangle"]];
+            tables.map(|[family, name]| namespace.nft(&["list", "table", family, name])).concat()
+        };
+        let before = theirs(&namespace);
+        assert!(before.contains("41234") && before.contains("friends"));
+        let mut gate = world.gate(&policy).attach_to(namespace);
+        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+            assert_eq!(theirs(gate.namespace()), before);
+            curl(&gate, &["https://api.test/"]).assert_success();
+            for transport in ["+notcp", "+tcp"] {
+                let flags = ["dig", "+short", "+time=2", "+tries=1", transport, "@127.0.0.11", "api.test"];
+                let answer = gate.run(flags);
+                assert!(answer.assert_success().stdout.starts_with("198.18."), "{answer:?}");
+            }
+            let (_, namespace) = gate.end(signal);
+            assert_eq!(theirs(&namespace), before);
+            assert_sealed(&world, &namespace);
+            gate = world.gate(&policy).attach_to(namespace);
+        }
+        assert_eq!(theirs(gate.namespace()), before);
+    }
+
+    /// Swallows what goes to port 10, as a host that is gone would.
+    const HOLE: &str = "
+table inet hole {
+  chain c { type filter hook prerouting priority -450; policy accept; tcp dport 10 drop; }
+}
+";
+
+    #[test]
+    fn n13_hanging_upstream_is_given_up_in_time() {
+        let world = World::new("n13");
+        let origin = Origin::start(&world, |request| match request.path.as_str() {
+            "/hang" => Reply::hang(),
+            _ => Reply::text("hello"),
+        });
+        let mute = TcpServer::start(&world, |mut stream| {
+            // Reads whatever comes, and never says a word.
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        world.origin_namespace().nft(&[HOLE]);
+        let dns = Dns::start(&world, &[]);
+        dns.set_silent(true);
+        let hole = SocketAddr::new(ORIGIN_IPV4.into(), 10);
+        let found =
+            [("api.test:443", origin.address()), ("mute.test:443", mute.address()), ("hole.test:443", hole)];
+        let policy = allowing(&world, &found)
+            .replace("allowed_hosts = [", "allowed_hosts = [\"lost.test\", ")
+            + "connect_timeout_ms = 1500\nresponse_timeout_ms = 1500\ndns = [\"10.77.0.2\"]\n";
+        let mut gate = world.gate(&policy).attach();
+        for (url, reason) in [
+            ("https://api.test/hang", "response_timeout"),
+            ("https://mute.test/", "connect_timeout"),
+            ("https://hole.test/", "connect_timeout"),
+            ("https://lost.test/", "connect_timeout"),
+        ] {
+            for version in ["--http1.1", "--http2"] {
+                let mut hanging =
+                    gate.job(["curl", "-sS", version, "-w", "\n%{http_code} %{time_total}", url]).spawn();
+                // Meanwhile the others are served.
+                curl(&gate, &["https://api.test/"]).assert_success().assert_stdout("hello");
+                hanging.close_stdin();
+                let outcome = hanging.wait();
+                let (body, numbers) = outcome.assert_success().stdout.rsplit_once('\n').unwrap();
+                let body: Value = serde_json::from_str(body).unwrap();
+                let (status, seconds) = numbers.split_once(' ').unwrap();
+                assert_eq!((status, &body["reason"]), ("504", &json!(reason)), "{url} {version} {outcome:?}");
+                let seconds: f64 = seconds.parse().unwrap();
+                assert!((1.4..6.0).contains(&seconds), "{url} {version} {seconds}");
+            }
+        }
+        gate.wait_for_log(|line| line["host"] == "lost.test" && line["status"] == 504);
+        let log = gate.log();
+        assert_eq!(
+            lines(&log, &[("kind", json!("exchange")), ("verdict", json!("failed")), ("status", json!(504))])
+                .len(),
+            8
+        );
+    }
+
+    /// Heads that come slowly, strangely or without end, all at the same time.
+    const ODD_HEADS: &str = r"
+import json, os, socket, ssl, sys, threading, time
+context = ssl.create_default_context(cafile=os.environ['SSL_CERT_FILE'])
+context.set_alpn_protocols(['http/1.1'])
+def plain():
+    s = socket.create_connection(('api.test', 80), 20); s.settimeout(0.5)
+    return s
+def tls():
+    s = socket.create_connection(('api.test', 443), 20)
+    s = context.wrap_socket(s, server_hostname='api.test'); s.settimeout(0.5)
+    return s
+def hold(s, beginning, drip):
+    began, got, ended = time.monotonic(), b'', None
+    try:
+        s.sendall(beginning)
+        while time.monotonic() - began < 50:
+            try:
+                piece = s.recv(65536)
+                if not piece: ended = 'end'; break
+                got += piece
+            except (TimeoutError, ssl.SSLWantReadError):
+                if drip: s.sendall(drip)
+    except OSError as error: ended = 'reset'
+    return {'seconds': time.monotonic() - began, 'status': got[9:12].decode(), 'close': b'\r\nconnection: close\r\n' in got.lower(), 'answers': got.count(b'HTTP/1.1 '), 'ended': ended}
+HOST = b'GET /odd HTTP/1.1\r\nHost: api.test\r\n'
+NEXT = HOST + b'\r\n'
+cases = {
+  'slow plain': (plain, HOST + b'X-Slow: ', b'a'), 'slow tls': (tls, HOST + b'X-Slow: ', b'a'),
+  'slow line': (plain, b'GET /odd', b'a'),
+  'silent': (plain, b'', b''), 'slow hello': (plain, b'\x16\x03\x01\x02\x00\x01', b'\x00'),
+  'line feeds': (plain, b'GET /odd HTTP/1.1\nHost: api.test\n\n' + NEXT, b''), 'line feeds tls': (tls, b'GET /odd HTTP/1.1\nHost: api.test\n\n' + NEXT, b''),
+  'one line feed': (plain, HOST + b'X: y\n\r\n' + NEXT, b''),
+  'large header': (plain, HOST + b'X: ' + b'a' * 200000 + b'\r\n\r\n' + NEXT, b''), 'large header tls': (tls, HOST + b'X: ' + b'a' * 200000 + b'\r\n\r\n' + NEXT, b''),
+  'large target': (plain, b'GET /' + b'a' * 200000 + b' HTTP/1.1\r\nHost: api.test\r\n\r\n', b''),
+  'many headers': (tls, HOST + b''.join(b'X-%d: y\r\n' % n for n in range(5000)) + b'\r\n', b''),
+}
+found = {}
+def run(name, make, beginning, drip): found[name] = hold(make(), beginning, drip)
+threads = [threading.Thread(target=run, args=(name, *case)) for name, case in cases.items()]
+for thread in threads: thread.start()
+idle = [plain() for _ in range(200)]
+for s in idle: s.sendall(HOST)
+print('holding', flush=True)
+for thread in threads: thread.join()
+print(json.dumps(found))
+";
+
+    #[test]
+    fn n14_slow_and_odd_heads_are_bounded() {
+        let world = World::new("n14");
+        let secure = Origin::start(&world, |_| Reply::text("hello"));
+        let plain = Origin::start_with(&world, plain(&["http/1.1"]), |_| Reply::text("hello"));
+        let found = [("api.test:443", secure.address()), ("api.test:80", plain.address())];
+        let mut gate = world.gate(&allowing(&world, &found)).attach();
+        let mut odd = gate.job(script(ODD_HEADS, &[])).spawn();
+        odd.wait_for_output("holding");
+        // Hundreds of heads that never end do not keep a good request waiting.
+        let good = curl(&gate, &["https://api.test/", "http://api.test/"]);
+        good.assert_success().assert_stdout("hellohello");
+        assert!(good.duration < Duration::from_secs(5), "{good:?}");
+        let outcome = odd.wait();
+        let found: Value =
+            serde_json::from_str(outcome.assert_success().stdout.lines().last().unwrap()).unwrap();
+        for (name, status, seconds) in [
+            ("slow plain", "408", 28.0..40.0),
+            ("slow tls", "408", 28.0..40.0),
+            ("line feeds", "400", 0.0..10.0),
+            ("line feeds tls", "400", 0.0..10.0),
+            ("one line feed", "400", 0.0..10.0),
+            ("large header", "431", 0.0..10.0),
+            ("large header tls", "431", 0.0..10.0),
+            ("many headers", "431", 0.0..10.0),
+        ] {
+            let case = &found[name];
+            assert_eq!((&case["status"], &case["answers"]), (&json!(status), &json!(1)), "{name}: {case}");
+            assert!(case["close"] == true && !case["ended"].is_null(), "{name}: {case}");
+            assert!(seconds.contains(&case["seconds"].as_f64().unwrap()), "{name}: {case}");
+        }
+        for name in ["silent", "slow hello", "slow line"] {
+            let case = &found[name];
+            assert_eq!((&case["ended"], &case["answers"]), (&json!("reset"), &json!(0)), "{name}: {case}");
+            assert!((8.0..15.0).contains(&case["seconds"].as_f64().unwrap()), "{name}: {case}");
+        }
+        // A request line without end is not even known to be HTTP.
+        let endless = &found["large target"];
+        assert!(endless["ended"] == "reset" && endless["seconds"].as_f64().unwrap() < 10.0, "{endless}");
+        assert_eq!((secure.requests().len(), plain.requests().len()), (1, 1));
+        let malformed = [("kind", json!("exchange")), ("reason", json!("malformed_request"))];
+        until("each odd head is in the log", || lines(&gate.log(), &malformed).len() == 8 + 200);
+        let log = gate.log();
+        for (status, count) in [(400, 3), (431, 3), (408, 202)] {
+            let of_status = [&malformed[..], &[("status", json!(status))]].concat();
+            assert_eq!(lines(&log, &of_status).len(), count, "{status}");
+        }
+        assert_eq!(lines(&log, &[("kind", json!("flow")), ("reason", json!("unknown_protocol"))]).len(), 4);
+    }
+
+    #[test]
+    fn n14_large_headers_over_http2_are_bounded() {
+        let world = World::new("n14-h2");
+        let (origin, policy) = api_origin(&world);
+        let gate = world.gate(&policy).attach();
+        let header = world.home_file("header", format!("X: {}", "a".repeat(200_000)));
+        let header = format!("@{}", header.display());
+        let outcome = curl(
+            &gate,
+            &["--http2", "-o", "/dev/null", "-w", "%{http_code}", "-H", &header, "https://api.test/"],
+        );
+        assert!(outcome.stdout == "431" || !outcome.status.success(), "{outcome:?}");
+        assert!(outcome.duration < Duration::from_secs(10), "{outcome:?}");
+        assert_eq!(origin.requests().len(), 0);
+        curl(&gate, &["--http2", "https://api.test/"]).assert_success();
     }
 }
