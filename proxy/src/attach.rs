@@ -52,6 +52,7 @@ pub fn attach(
         instance.write_authority(file)?;
     }
     process::drop_privileges().map_err(|error| InstanceError::System("drop privileges", error))?;
+    instance.check_secrets()?;
     let serving = instance.serve(captured)?;
     started(&serving.ready);
     let told = serving.runtime.block_on(until_told_to_stop());

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::attach::{self, Namespace};
 use crate::capture::Ready;
 use crate::exit;
-use crate::instance::{Instance, InstanceError, Loaded};
+use crate::instance::{Instance, InstanceError, Loaded, random};
 use crate::log_command::{self, LogCommand};
 use crate::policy_command::{self, PolicyCommand};
 use crate::{report, workload};
@@ -153,7 +153,7 @@ fn prepare(options: &InstanceOptions) -> Result<Instance, InstanceError> {
     }
     let name = match &options.name {
         Some(name) => name.clone(),
-        None => random_name()?,
+        None => format!("sg-{:08x}", random()?),
     };
     Instance::prepare(name, loaded, options.log.as_deref())
 }
@@ -203,11 +203,4 @@ fn parse_name(text: &str) -> Result<String, String> {
     fits.then(|| text.to_owned()).ok_or_else(|| {
         format!("a name has 1 to {NAME_BYTES_MAX} letters, digits, `-`, `_` or `.`, and begins with neither `-` nor `.`")
     })
-}
-
-fn random_name() -> Result<String, InstanceError> {
-    let mut bytes = [0; 4];
-    aws_lc_rs::rand::fill(&mut bytes)
-        .map_err(|_| InstanceError::System("draw a random name", io::Error::other("no randomness")))?;
-    Ok(format!("sg-{:08x}", u32::from_be_bytes(bytes)))
 }

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::{Method, Request, Response, request};
+use http::{Method, Request, Response, Version, request};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use rustls::ProtocolVersion;
@@ -105,7 +105,8 @@ impl Connection {
             return Err(DenyReason::ConnectRefused.into());
         }
         let authority = authority(head, &self.name).map_err(|fault| {
-            record.host = self.name.tls_name.as_ref().map(ToString::to_string);
+            record.host = fault.asked_for().or(self.name.tls_name.as_ref()).map(ToString::to_string);
+            record.port = Some(self.name.original_destination.port());
             Failure::from(fault)
         })?;
         record.host = Some(authority.host.to_string());
@@ -138,7 +139,8 @@ impl Connection {
         self.put_on(edits, head, &authority, record)?;
         let credentials = edits.secrets().cloned().collect();
         let scheme = self.name.scheme;
-        Ok(Decided::Forward(Origin { scheme, authority, credentials }))
+        let multiplexed = head.version == Version::HTTP_2;
+        Ok(Decided::Forward(Origin { scheme, authority, multiplexed, credentials }))
     }
 
     fn put_on(
@@ -177,7 +179,12 @@ impl Connection {
         let sent = self.gate.upstream.send(origin, Request::from_parts(head, body), &progress);
         let answered = match Box::pin(sent).await {
             Ok(answered) => answered,
-            Err(error) => return Err((error.into(), record)),
+            Err(error) => {
+                if !error.was_sent() {
+                    record.credentials.clear();
+                }
+                return Err((error.into(), record));
+            }
         };
         record.mark_first_byte();
         record.verdict = Some(audit::Verdict::Allowed);

@@ -5,7 +5,7 @@
 
 /// Everything went well.
 pub const OK: u8 = 0;
-/// What was asked for is not so: `log verify` found damage, `policy check` found errors.
+/// The answer is no: `log verify` found damage.
 pub const NO: u8 = 1;
 /// The command line is wrong.
 pub const USAGE: u8 = 64;

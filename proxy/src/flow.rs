@@ -67,6 +67,7 @@ impl FlowError {
             Self::NotCapturable => DenyReason::ForbiddenAddress.as_str(),
             Self::Sniff(SniffError::Opaque) => DenyReason::OpaqueFlow.as_str(),
             Self::Sniff(SniffError::Closed) => "closed_unused",
+            Self::Sniff(SniffError::Hello(_) | SniffError::OldTls) => "tls_handshake_failed",
             Self::Sniff(_) => DenyReason::UnknownProtocol.as_str(),
             Self::Tls { .. } => "tls_handshake_failed",
             Self::Upstream(error) => error.code(),

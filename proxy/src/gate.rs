@@ -30,6 +30,8 @@ pub struct Gate {
     pub names: NameServer,
     /// The instance's name.
     pub instance: String,
+    /// Random, so that request ids do not repeat in a log that several runs share.
+    pub run: u32,
     /// Requests begun; the number makes a request's id.
     pub requests: AtomicU64,
 }
@@ -38,6 +40,6 @@ impl Gate {
     /// An id for the next request, unique in the instance's log.
     pub fn request_id(&self) -> String {
         let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
-        format!("{}-{number}", self.instance)
+        format!("{:08x}-{number}", self.run)
     }
 }

@@ -198,6 +198,7 @@ impl Instance {
             log: log.clone(),
             names: NameServer::new(Arc::clone(&policy), log.clone()),
             instance: name.clone(),
+            run: random()?,
             requests: AtomicU64::new(0),
             policy,
         });
@@ -212,6 +213,15 @@ impl Instance {
     /// The files that hold secrets, to be hidden from the workload.
     pub fn secret_files(&self) -> Vec<PathBuf> {
         self.gate.secrets.files().filter_map(|path| std::path::absolute(path).ok()).collect()
+    }
+
+    /// Reads every secret again. To be called when privileges are dropped: what was readable before
+    /// may not be any more, and that shall be known now and not at the first request.
+    ///
+    /// # Errors
+    /// [`InstanceError::Secret`].
+    pub fn check_secrets(&self) -> Result<(), InstanceError> {
+        self.gate.secrets.check().map_err(InstanceError::Secret)
     }
 
     /// Writes the authority's certificate for a workload that installs it itself.
@@ -259,6 +269,17 @@ impl Instance {
     pub fn close(&self) -> Result<(), InstanceError> {
         self.log.close(CLOSE_DEADLINE).map_err(InstanceError::Log)
     }
+}
+
+/// A random number, for names that shall not repeat.
+///
+/// # Errors
+/// [`InstanceError::System`] when the system has no randomness.
+pub fn random() -> Result<u32, InstanceError> {
+    let mut bytes = [0; 4];
+    aws_lc_rs::rand::fill(&mut bytes)
+        .map_err(|_| InstanceError::System("draw a random number", io::Error::other("no randomness")))?;
+    Ok(u32::from_be_bytes(bytes))
 }
 
 /// A gate at work.

@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::audit::view::{Filter, HostFilter, LineReader, Shown};
 use crate::audit::{self, Verified, VerifyError};
+use crate::exit;
 
 /// What `log follow` shows of the past.
 const FOLLOW_LINES: usize = 10;
@@ -189,7 +190,7 @@ fn verify(
         }
         Err(error) => report_broken(options, &path, &error, out, warnings),
     }
-    .map(u8::from)
+    .map(|wrong| if wrong { exit::NO } else { exit::OK })
 }
 
 /// Reports a log whose chain is whole; true when it is not closed and was to be.

@@ -50,6 +50,15 @@ impl AuthorityFault {
             _ => DenyReason::MalformedRequest,
         }
     }
+
+    /// The host that the request is for, where that much is certain.
+    pub fn asked_for(&self) -> Option<&Host> {
+        match self {
+            Self::OtherName(host, _) => Some(host),
+            Self::OtherAddress(authority, _) => Some(&authority.host),
+            _ => None,
+        }
+    }
 }
 
 /// The authority of a request on this connection.

@@ -150,6 +150,23 @@ impl Secrets {
         }
     }
 
+    /// Reads every file again, without taking its value.
+    ///
+    /// # Errors
+    /// The first that cannot be read any more.
+    pub fn check(&self) -> Result<(), SecretError> {
+        for (name, entry) in &self.0 {
+            if let Source::File { path, .. } = &entry.source {
+                read_file(path).map_err(|fault| SecretError {
+                    name: name.clone(),
+                    source_text: entry.source_text.clone(),
+                    fault,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
     /// The files that hold values, to be hidden from the workload.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.0.values().filter_map(|entry| match &entry.source {

@@ -72,6 +72,9 @@ pub enum SniffError {
     /// The first message goes on past the limit.
     #[error("the first message is longer than {FIRST_MESSAGE_BYTES_MAX} bytes")]
     TooLong,
+    /// TLS 1.1 or older is all that the workload offers (RFC 8996 deprecates it).
+    #[error("the workload offers nothing newer than TLS 1.1")]
+    OldTls,
     /// A TLS record that holds no acceptable ClientHello.
     #[error("not an acceptable TLS ClientHello")]
     Hello(#[source] rustls::Error),
@@ -91,7 +94,7 @@ pub async fn sniff(accepted: Accepted) -> Result<Sniffed, SniffError> {
     let message = match first_message(&mut io, &mut seen).await {
         Ok(message) => message,
         Err(error) => {
-            if !matches!(error, SniffError::Hello(_)) {
+            if !matches!(error, SniffError::Hello(_) | SniffError::OldTls) {
                 reset(io);
             }
             return Err(error);
@@ -171,8 +174,10 @@ async fn read_hello(
                 Err((error, mut alert)) => {
                     let mut bytes = Vec::new();
                     if is_older_than_tls12(seen) {
-                        bytes.extend_from_slice(&PROTOCOL_VERSION_ALERT);
-                    } else if alert.write_all(&mut bytes).is_err() {
+                        send_alert(io, &PROTOCOL_VERSION_ALERT).await;
+                        return Err(SniffError::OldTls);
+                    }
+                    if alert.write_all(&mut bytes).is_err() {
                         bytes.clear();
                     }
                     send_alert(io, &bytes).await;

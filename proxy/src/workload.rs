@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -106,11 +107,25 @@ fn plan(instance: &Instance) -> Result<Plan, InstanceError> {
     Ok(Plan {
         trust_dir,
         hide_files,
-        hide_dirs: logs.into_iter().collect(),
+        hide_dirs: logs.into_iter().chain(secret_folders(instance)).collect(),
         read_only: instance.loaded.file.iter().cloned().collect(),
         remove_env: remove_env.chain(secrets::variables(&instance.loaded.policy)).collect(),
         ..Plan::default()
     })
+}
+
+/// Folders of secrets that only their owner may enter and that the workload does not live in. Hiding
+/// the file alone is not enough where it is replaced: a rename onto it takes every mount off it.
+#[expect(clippy::disallowed_methods, reason = "the caller's home is told by its environment")]
+fn secret_folders(instance: &Instance) -> Vec<PathBuf> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let lived_in = [std::env::current_dir().ok(), home, instance.loaded.file.clone()];
+    let lived_in: Vec<_> = lived_in.iter().flatten().filter_map(|path| path.canonicalize().ok()).collect();
+    let folders = instance.secret_files().into_iter().filter_map(|file| file.parent()?.canonicalize().ok());
+    folders
+        .filter(|folder| folder.metadata().is_ok_and(|metadata| metadata.mode() & 0o077 == 0))
+        .filter(|folder| !lived_in.iter().any(|path| path.starts_with(folder)))
+        .collect()
 }
 
 #[expect(clippy::disallowed_methods, reason = "what the caller's programs trust is told by its environment")]

@@ -931,13 +931,17 @@ print('rounds', rounds)
     fn configuration(world: &World, namespace: &Namespace) -> String {
         let listing = "nft list ruleset; ip rule; ip -6 rule; ip -4 route show table all; ip -6 route show table all; ip -o addr";
         let outcome = world.root_job(namespace, ["sh", "-c", listing]).run();
-        let text = outcome.assert_success().stdout.replace(|letter: char| letter.is_ascii_digit(), "");
-        // Whether somebody owns the table, the listing says as well.
+        let text = outcome
+            .assert_success()
+            .stdout
+            .replace(|letter: char| letter.is_ascii_digit(), "")
+            .replace(" # progname sluicegate", "");
+        // Whether somebody owns the table, and who, the listing says as well.
         text.lines().filter(|line| !line.trim_start().starts_with("flags ")).collect::<Vec<_>>().join("\n")
     }
 
-    fn attach_command(world: &World, namespace: &Namespace) -> Vec<String> {
-        let log = world.path("log/second.jsonl").display().to_string();
+    fn attach_command(world: &World, namespace: &Namespace, number: usize) -> Vec<String> {
+        let log = world.path(&format!("log/second-{number}.jsonl")).display().to_string();
         let path = namespace.path().display().to_string();
         [&world.program("sluicegate"), "attach", &path, "--json", "--log", &log].map(str::to_owned).into()
     }
@@ -1074,9 +1078,10 @@ except (OSError, http.client.HTTPException) as error: print('broken', type(error
         let (origin, policy) = api_origin(&world);
         let mut gate = world.gate(&policy).attach();
         let first = configuration(&world, gate.namespace());
-        for _ in 0..2 {
-            let second =
-                world.root_job(world.gate_namespace(), attach_command(&world, gate.namespace())).run();
+        for number in 0..2 {
+            let second = world
+                .root_job(world.gate_namespace(), attach_command(&world, gate.namespace(), number))
+                .run();
             assert_eq!(second.code(), 75, "{second:?}");
             assert!(second.stderr.contains("another gate"), "{second:?}");
             assert_eq!(configuration(&world, gate.namespace()), first);
@@ -1111,10 +1116,11 @@ except (OSError, http.client.HTTPException) as error: print('broken', type(error
         let world = World::new("n09-race");
         let namespace = Namespace::new(&format!("{}-race", world.gate_namespace().name()));
         let mut gates: Vec<_> = (0..4)
-            .map(|_| world.root_job(world.gate_namespace(), attach_command(&world, &namespace)).spawn())
+            .map(|number| {
+                world.root_job(world.gate_namespace(), attach_command(&world, &namespace, number)).spawn()
+            })
             .collect();
         until("all but one gave up", || {
-            for g in &gates { eprintln!("{} {}", g.stdout(), g.stderr()); }
             let ready = gates.iter().filter(|gate| gate.stdout().contains("\"ready\"")).count();
             let busy = gates.iter().filter(|gate| gate.stderr().contains("another gate")).count();
             (ready, busy) == (1, 3)
@@ -1388,5 +1394,482 @@ print(json.dumps(found))
         assert!(outcome.duration < Duration::from_secs(10), "{outcome:?}");
         assert_eq!(origin.requests().len(), 0);
         curl(&gate, &["--http2", "https://api.test/"]).assert_success();
+    }
+}
+
+mod run {
+    use super::*;
+
+    /// `sluicegate run` as another caller than the workload's user in its home.
+    fn run_as<'world>(world: &'world World, caller: &[&str], policy: &str, command: &[&str]) -> Job<'world> {
+        let (log, policy) = (world.path("log/run.jsonl"), world.file("run.toml", policy));
+        let [log, policy] = [log, policy].map(|path| path.display().to_string());
+        let gate = world.program("sluicegate");
+        let line = [caller, &[&gate, "run", "--quiet", "--policy", &policy, "--log", &log, "--"], command];
+        world.root_job(world.gate_namespace(), line.concat())
+    }
+
+    const CLOSED: &str = "version = 1\n";
+
+    /// The namespaces of a workload, as `/proc` names them.
+    const NAMESPACES: &str =
+        "cd /proc/self/ns && readlink net pid_for_children user mnt | tr '\\n' ' ' && echo";
+
+    /// The processes that are in one of these namespaces.
+    fn processes_in(namespaces: &[String]) -> Vec<String> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let links =
+                ["net", "pid", "user", "mnt"].map(|kind| fs::read_link(entry.path().join("ns").join(kind)));
+            let inside =
+                |link: &std::path::PathBuf| namespaces.iter().any(|name| link.as_os_str() == name.as_str());
+            if links.iter().flatten().any(inside) {
+                found.push(entry.file_name().into_string().unwrap());
+            }
+        }
+        found
+    }
+
+    /// Nothing of a workload is left: no process, no namespace held by a mount, no mount of ours.
+    #[track_caller]
+    fn assert_gone(namespaces: &[String]) {
+        assert_eq!(namespaces.len(), 4, "{namespaces:?}");
+        until("every process is gone", || processes_in(namespaces).is_empty());
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let ours =
+            |line: &&str| line.contains(" sluicegate ") || namespaces.iter().any(|name| line.contains(name));
+        assert_eq!(mounts.lines().filter(ours).collect::<Vec<_>>(), Vec::<&str>::new());
+    }
+
+    fn namespaces(line: &str) -> Vec<String> {
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn exit_codes_pass_through() {
+        let world = World::new("codes");
+        let not_executable = world.file("not-executable", "#!/bin/sh\n").display().to_string();
+        let cases: [(&[&str], i32); 12] = [
+            (&["true"], 0),
+            (&["false"], 1),
+            (&["sh", "-c", "exit 42"], 42),
+            (&["sh", "-c", "exit 64"], 64),
+            (&["sh", "-c", "exit 255"], 255),
+            (&["sh", "-c", "kill -KILL $$"], 137),
+            (&["sh", "-c", "kill -TERM $$"], 143),
+            (&["sh", "-c", "kill -SEGV $$"], 139),
+            (&["sh", "-c", "kill -INT $$"], 130),
+            (&["no-such-program"], 127),
+            (&[&not_executable], 126),
+            (&["/"], 126),
+        ];
+        for (command, code) in cases {
+            for caller in [&["setpriv", "--reuid=61010", "--regid=61010", "--clear-groups"][..], &[]] {
+                let outcome = run_as(&world, caller, CLOSED, command).run();
+                assert_eq!(outcome.code(), code, "{command:?} {outcome:?}");
+            }
+        }
+    }
+
+    /// Says each signal that it gets, until its input ends.
+    const SAYS_SIGNALS: &str = "
+import signal, sys
+for name in ('SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'):
+    signal.signal(getattr(signal, name), lambda number, _: print(signal.Signals(number).name, flush=True))
+print('ready', flush=True)
+sys.stdin.read()
+sys.exit(7)
+";
+
+    const SIGNALS: [Signal; 7] = [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+        Signal::SIGTERM,
+    ];
+
+    /// Sends each signal, and sees that the command got it once.
+    fn assert_each_comes_once(mut running: Running<'_>, send: impl Fn(i32, Signal)) {
+        running.wait_for_output("ready");
+        for (number, signal) in SIGNALS.into_iter().enumerate() {
+            send(running.pid(), signal);
+            until(&format!("{signal} arrives"), || running.stdout().lines().count() > number + 1);
+        }
+        running.close_stdin();
+        let outcome = running.wait();
+        let wanted: String = SIGNALS.iter().map(|signal| format!("{signal}\n")).collect();
+        outcome.assert_stdout(&format!("ready\n{wanted}"));
+        assert_eq!(outcome.code(), 7);
+    }
+
+    #[test]
+    fn a_signal_for_the_gate_reaches_the_command_once() {
+        let world = World::new("signals");
+        let running = world.gate(CLOSED).job(script(SAYS_SIGNALS, &[])).spawn();
+        assert_each_comes_once(running, |gate, signal| kill(Pid::from_raw(gate), signal).unwrap());
+    }
+
+    #[test]
+    fn a_signal_for_the_process_group_reaches_the_command() {
+        let world = World::new("group");
+        let caller = ["setsid", "setpriv", "--reuid=61010", "--regid=61010", "--clear-groups"];
+        let mut running = run_as(&world, &caller, CLOSED, &script(SAYS_SIGNALS, &[])).spawn();
+        running.wait_for_output("ready");
+        for signal in SIGNALS {
+            // As timeout(1) and a shell's `kill %1` do.
+            kill(Pid::from_raw(-running.pid()), signal).unwrap();
+            running.wait_for_output(signal.as_str());
+        }
+        running.close_stdin();
+        assert_eq!(running.wait().code(), 7);
+    }
+
+    #[test]
+    fn a_signal_that_ends_the_command_is_the_exit_code_and_all_is_gone() {
+        let world = World::new("terminated");
+        for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130), (Signal::SIGHUP, 129)] {
+            let text =
+                format!("{NAMESPACES}; (trap '' TERM INT HUP; setsid sleep 600 >&- 2>&-) & exec sleep 600");
+            let mut running = world.gate(CLOSED).job(["sh", "-c", &text]).spawn();
+            running.wait_for_output("\n");
+            running.signal(signal);
+            let outcome = running.wait();
+            assert_eq!(outcome.code(), code, "{outcome:?}");
+            assert_gone(&namespaces(&outcome.stdout));
+            // Its last line says that it ended in order.
+            assert_eq!(outcome.log.last().unwrap()["kind"], "control", "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn n07_killed_gate_takes_the_command_and_its_children_along() {
+        let world = World::new("n07-run");
+        let origin = Origin::start(&world, |_| Reply::text("hello"));
+        // Children that ignore every signal, left their session, and keep trying to get out.
+        let text = format!(
+            "{NAMESPACES}; curl -sS https://api.test/; echo
+            for i in 1 2 3; do (trap '' TERM HUP INT; exec setsid sh -c 'while :; do curl -s -m 1 http://10.77.0.2/; done' >&- 2>&-) & done
+            echo running; exec sleep 600"
+        );
+        // Whoever dies, all do.
+        for victim in ["sluicegate", "sluicegate-netns"] {
+            let mut running = world.gate(&allowing_api(&world, &origin)).job(["sh", "-c", &text]).spawn();
+            running.wait_for_output("hello\nrunning\n");
+            let inside = namespaces(running.stdout().lines().next().unwrap());
+            assert!(processes_in(&inside).len() >= 5);
+            let pid = if victim == "sluicegate" { running.pid() } else { child_of(running.pid()) };
+            kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+            let outcome = running.wait();
+            assert!(!outcome.status.success(), "{outcome:?}");
+            assert_gone(&inside);
+        }
+        let arrivals = world.arrivals();
+        assert_eq!((arrivals.udp, arrivals.icmp, arrivals.other), (0, 0, 0));
+        assert_eq!((arrivals.tcp_connections, origin.connections_seen().len()), (2, 2));
+    }
+
+    fn child_of(parent: i32) -> i32 {
+        let children = format!("/proc/{parent}/task/{parent}/children");
+        fs::read_to_string(children).unwrap().split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn what_the_command_leaves_behind_ends_with_it() {
+        let world = World::new("leftovers");
+        let text = format!("{NAMESPACES}; (trap '' TERM HUP; exec setsid sleep 600 >&- 2>&- <&-) & exit 3");
+        let outcome = world.gate(CLOSED).run(["sh", "-c", &text]);
+        assert_eq!(outcome.code(), 3, "{outcome:?}");
+        assert_gone(&namespaces(&outcome.stdout));
+    }
+
+    #[test]
+    fn folder_user_groups_and_environment_are_kept() {
+        let world = World::new("kept");
+        let folder = world.path("a folder");
+        fs::create_dir(&folder).unwrap();
+        let group_file = world.file("for-the-group", "readable");
+        chown(&group_file, Some(Uid::from_raw(0)), Some(Gid::from_raw(61_011))).unwrap();
+        fs::set_permissions(&group_file, std::os::unix::fs::PermissionsExt::from_mode(0o040)).unwrap();
+        let text = "
+import json, os, sys
+print(json.dumps({'ids': [os.getuid(), os.geteuid(), os.getgid(), os.getegid()], 'folder': os.getcwd(),
+  'group': open(sys.argv[1]).read(), 'umask': os.umask(0), 'arguments': sys.argv[2:],
+  'environment': {name: value for name, value in os.environ.items()}}))
+";
+        let path = group_file.display().to_string();
+        let odd = ["", "two words", "-x", "--", "$HOME `id` \"'\\", "\u{e9}"];
+        let command = [&script(text, &[&path])[..], &odd].concat();
+        let caller = [
+            "setpriv",
+            "--reuid=61010",
+            "--regid=61010",
+            "--groups=61010,61011",
+            "sh",
+            "-c",
+            "umask 027; exec \"$@\"",
+            "sh",
+        ];
+        let kept = [("KEPT", "a=b \u{e9}\n"), ("EMPTY", ""), ("NO_PROXY", "a.test")];
+        let removed = ["HTTP_PROXY", "https_proxy", "ALL_PROXY"];
+        let job = run_as(&world, &caller, CLOSED, &command).folder(&folder);
+        let job = kept.iter().fold(job, |job, (name, value)| job.env(name, value));
+        let found = python(removed.iter().fold(job, |job, name| job.env(name, "http://proxy.test:3128")));
+        assert_eq!(found["ids"], json!(vec![WORKLOAD_USER; 4]));
+        assert_eq!(found["folder"], folder.display().to_string());
+        assert_eq!((&found["group"], &found["umask"]), (&json!("readable"), &json!(0o027)));
+        assert_eq!(found["arguments"], json!(odd));
+        let environment = &found["environment"];
+        for (name, value) in kept {
+            assert_eq!(environment[name], value);
+        }
+        assert_eq!(environment["HOME"], world.home().display().to_string());
+        assert!(removed.iter().all(|name| environment[name].is_null()), "{environment:#}");
+    }
+
+    #[test]
+    fn standard_input_and_output_are_passed_byte_for_byte() {
+        let world = World::new("binary");
+        let bytes: Vec<u8> =
+            (0..3_000_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let job = world.gate(CLOSED).job(["sh", "-c", "echo complaint >&2; cat"]);
+        let outcome = job.stdin(bytes.clone()).run();
+        outcome.assert_success();
+        assert!(outcome.stdout_bytes == bytes, "{} of {} bytes", outcome.stdout_bytes.len(), bytes.len());
+        assert!(outcome.stderr.ends_with("complaint\n"), "{outcome:?}");
+    }
+
+    /// Plays a shell with a terminal, in which the gate runs a command.
+    const TERMINAL: &str = r#"
+import fcntl, json, os, pty, re, select, struct, sys, termios, time
+pid, fd = pty.fork()
+if pid == 0: os.execv(sys.argv[1], sys.argv[1:])
+fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack('4H', 33, 111, 0, 0))
+out = b''
+def until(mark):
+    global out
+    deadline = time.monotonic() + 20
+    while not re.search(mark, out):
+        assert time.monotonic() < deadline, (mark, out)
+        try:
+            if select.select([fd], [], [], 1)[0]: out += os.read(fd, 65536)
+        except OSError: raise AssertionError('ended', mark, out)
+def say(text): os.write(fd, text)
+STEPS
+try:
+    while True: out += os.read(fd, 65536)
+except OSError: pass
+code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+print(json.dumps({'code': code, 'out': out.decode(errors='replace')}))
+"#;
+
+    fn in_terminal(world: &World, steps: &str, command: &[&str]) -> Value {
+        let text = TERMINAL.replace("STEPS", steps);
+        let line = [&script(&text, &[])[..], command].concat();
+        python(world.job(world.gate_namespace(), line))
+    }
+
+    #[test]
+    fn a_terminal_is_one_and_ctrl_c_comes_once() {
+        let world = World::new("terminal");
+        let text = r"
+import os, signal, sys
+def interrupted(*_): print('interrupted', flush=True)
+signal.signal(signal.SIGINT, interrupted)
+size = os.get_terminal_size(0)
+print(os.isatty(0), os.isatty(1), os.isatty(2), os.tcgetpgrp(0) == os.getpgrp() or os.getpgrp() == 0, size.columns, size.lines, flush=True)
+print('ready', flush=True)
+line = sys.stdin.readline()
+print('said', line.strip(), flush=True)
+sys.exit(7)
+";
+        let steps = r"
+until(rb'ready\r\n'); say(b'\x03'); until(rb'interrupted\r\n'); say(b'hello\n'); until(rb'said hello\r\n')
+";
+        let log = world.path("log/terminal.jsonl").display().to_string();
+        let gate = world.program("sluicegate");
+        let found = in_terminal(
+            &world,
+            steps,
+            &[&[&gate[..], "run", "--quiet", "--log", &log, "--"], &script(text, &[])[..]].concat(),
+        );
+        let out = found["out"].as_str().unwrap();
+        assert_eq!(found["code"], 7, "{out}");
+        assert!(out.contains("True True True True 111 33\r\n"), "{out}");
+        assert_eq!(out.matches("interrupted").count(), 1, "{out}");
+    }
+
+    #[test]
+    fn a_shell_with_job_control_works_and_gives_the_terminal_back() {
+        let world = World::new("job-control");
+        let steps = r"
+until(rb'inside\$ '); say(b'(echo $((40 + 2))up; exec sleep 600)\n'); until(rb'42up\r\n'); say(b'\x1a'); until(rb'Stopped')
+out = b''; say(b'fg\n'); until(rb'fg\r\n(.|\n)*sleep 600'); say(b'\x03'); until(rb'\^C')
+out = b''; say(b'\n'); until(rb'inside\$ '); say(b'exit 5\n'); until(rb'code 5\r\n')
+say(b'still here\n'); until(rb'read still here\r\n')
+";
+        let log = world.path("log/shell.jsonl").display().to_string();
+        let outer = format!(
+            "{} run --quiet --log {log} -- bash --norc --noprofile -i; echo code $?; read -r line; echo read $line",
+            world.program("sluicegate")
+        );
+        let found = in_terminal(&world, steps, &["/usr/bin/env", "PS1=inside$ ", "sh", "-c", &outer]);
+        assert_eq!(found["code"], 0, "{found}");
+        assert!(!found["out"].as_str().unwrap().contains("no job control"), "{found}");
+    }
+
+    #[test]
+    fn no_capability_is_gained_whoever_calls() {
+        let world = World::new("capabilities");
+        for caller in [&["setpriv", "--reuid=61010", "--regid=61010", "--clear-groups"][..], &[]] {
+            let command = ["grep", "-E", "^(Cap|NoNewPrivs|Seccomp:)", "/proc/self/status"];
+            let outcome = run_as(&world, caller, CLOSED, &command).run();
+            let printed = &outcome.assert_success().stdout;
+            for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+                assert!(printed.contains(&format!("{set}:\t0000000000000000")), "{printed}");
+            }
+            assert!(printed.contains("NoNewPrivs:\t1"), "{printed}");
+            // A set-uid program gains nothing either, and neither gate nor helper keeps anything.
+            let mut running =
+                run_as(&world, caller, CLOSED, &["sh", "-c", "echo ready; exec sleep 600"]).spawn();
+            running.wait_for_output("ready");
+            for pid in [running.pid(), child_of(running.pid())] {
+                let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+                assert!(status.contains("CapEff:\t0000000000000000"), "{status}");
+                assert!(status.contains("CapPrm:\t0000000000000000"), "{status}");
+            }
+        }
+    }
+
+    /// What root of a nested user namespace may try against the one it is in.
+    const NESTED: &str = r"
+import json, os, socket, subprocess, sys
+def ends(*command):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    return [done.returncode, (done.stdout + done.stderr).strip()[-200:]]
+IN = ('unshare', '-Urn')
+KEPT = ('unshare', '-Urm')
+found = {
+  'connect': ends(*IN, 'curl', '-sS', '-m', '5', 'http://10.77.0.2/'),
+  'connect up': ends(*IN, 'sh', '-c', 'ip link set lo up; ip route add default dev lo; exec curl -sS -m 2 http://10.77.0.2/'),
+  'own network is empty': ends(*IN, 'sh', '-c', 'ip -o link | wc -l'),
+  'list': ends(*KEPT, 'nft', 'list', 'ruleset'), 'flush': ends(*KEPT, 'nft', 'flush', 'ruleset'),
+  'rule': ends(*KEPT, 'ip', 'rule', 'del', 'pref', '100'), 'route': ends(*KEPT, 'ip', 'route', 'add', 'default', 'dev', 'lo'),
+  'device': ends(*KEPT, 'ip', 'link', 'add', 'x', 'type', 'dummy'), 'down': ends(*KEPT, 'ip', 'link', 'set', 'lo', 'down'),
+  'enter': ends(*IN, 'nsenter', '--net=/proc/1/ns/net', 'true'), 'raw': ends(*KEPT, 'ping', '-c', '1', '-W', '1', '10.77.0.2'),
+  'up': ends(*IN, 'sh', '-c', 'ip link add a type veth peer name b netns 1'),
+  'kill init': ends('sh', '-c', 'kill -9 1; true'),
+}
+print(json.dumps(found), flush=True)
+";
+
+    #[test]
+    fn nested_namespaces_gain_nothing() {
+        let world = World::new("nested");
+        let config = OriginConfig { port: 80, identity: Identity::Plain, ..OriginConfig::default() };
+        let origin = Origin::start_with(&world, config, |_| Reply::text("hello"));
+        let text =
+            format!("{PYTHON} -c \"$0\"; exec curl -sS -o /dev/null -w '%{{http_code}}' http://10.77.0.2/");
+        for caller in [&["setpriv", "--reuid=61010", "--regid=61010", "--clear-groups"][..], &[]] {
+            let outcome = run_as(&world, caller, CLOSED, &["sh", "-c", &text, NESTED]).run();
+            let (found, code) = outcome.assert_success().stdout.split_once('\n').unwrap();
+            let found: Value = serde_json::from_str(found).unwrap();
+            for name in [
+                "connect",
+                "connect up",
+                "list",
+                "flush",
+                "rule",
+                "route",
+                "device",
+                "down",
+                "enter",
+                "raw",
+                "up",
+            ] {
+                let harmless = name == "list" && found[name] == json!([0, ""]);
+                assert!(found[name][0] != 0 || harmless, "{name}: {found:#}");
+            }
+            assert_eq!(found["own network is empty"], json!([0, "1"]));
+            // All rules are still there: the gate answers.
+            assert_eq!(code, "403", "{outcome:?}");
+        }
+        assert_eq!(origin.connections_seen().len(), 0);
+        assert_eq!(world.arrivals(), Arrivals::default());
+    }
+
+    /// Listens where other programs of a machine do, and starts the gate among them.
+    const ROADS: &str = r"
+import json, os, select, socket, subprocess, sys
+paths, session, command = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3:]
+subprocess.run(['mount', '-t', 'tmpfs', '-o', 'mode=755', 'none', '/run'], check=True)
+subprocess.run(['mount', '-t', 'tmpfs', '-o', 'mode=755', 'none', '/var/lib/lxd'] if os.path.isdir('/var/lib/lxd') else ['true'], check=True)
+def listen(path):
+    s = socket.socket(socket.AF_UNIX)
+    if path[0] != '@': os.makedirs(os.path.dirname(path), exist_ok=True)
+    s.bind(path.replace('@', '\0'))
+    if path[0] != '@': os.chmod(path, 0o777)
+    s.listen(99)
+    return s
+listeners = {path: listen(path) for path in paths}
+for folder, _, files in os.walk(session):
+    for name in (folder, *(os.path.join(folder, name) for name in files)): os.chown(name, 61010, 61010)
+CLIENT = '''
+import json, socket, sys
+found = {}
+for path in json.loads(sys.argv[1]):
+    try: socket.socket(socket.AF_UNIX).connect(path.replace('@', chr(0))); found[path] = 'connected'
+    except OSError as error: found[path] = type(error).__name__
+print(json.dumps(found))
+'''
+def connects(*before):
+    done = subprocess.run([*before, '/usr/bin/python3', '-c', CLIENT, sys.argv[1]], capture_output=True, text=True,
+        user=61010, group=61010, extra_groups=[], env={**os.environ, 'XDG_RUNTIME_DIR': session})
+    assert done.returncode == 0, done
+    accepted = sorted(path for path, s in listeners.items() if select.select([s], [], [], 0)[0] and s.accept())
+    return [json.loads(done.stdout), accepted]
+print(json.dumps([connects(), connects(*command)]))
+";
+
+    #[test]
+    fn sockets_of_other_programs_are_hidden() {
+        let world = World::new("hidden");
+        let session = world.home().join("session").display().to_string();
+        fs::create_dir(&session).unwrap();
+        chown(Path::new(&session), Some(Uid::from_raw(WORKLOAD_USER)), Some(Gid::from_raw(WORKLOAD_USER)))
+            .unwrap();
+        let run = [
+            "avahi-daemon/socket",
+            "containerd/containerd.sock",
+            "crio/crio.sock",
+            "dbus/system_bus_socket",
+            "docker.sock",
+            "libvirt/libvirt-sock",
+            "lxd.socket",
+            "nscd/socket",
+            "podman/podman.sock",
+            "snapd.socket",
+            "systemd/private",
+            "systemd/resolve/io.systemd.Resolve",
+        ];
+        let own = ["bus", "docker.sock", "podman/podman.sock", "systemd/private"];
+        let mut paths: Vec<_> = run.iter().map(|name| format!("/run/{name}")).collect();
+        paths.extend(own.iter().map(|name| format!("{session}/{name}")));
+        // Abstract sockets belong to a network namespace.
+        paths.push("@abstract".to_owned());
+        let listed = json!(paths).to_string();
+        let log = world.path("log/hidden.jsonl").display().to_string();
+        let gate = world.program("sluicegate");
+        let line = [
+            "unshare", "-m", PYTHON, "-c", ROADS, &listed, &session, &gate, "run", "--quiet", "--log", &log,
+            "--",
+        ];
+        let found = python(world.root_job(world.gate_namespace(), line));
+        paths.sort();
+        assert_eq!(found[0][1], json!(paths), "without the gate each is reached");
+        assert_eq!(found[1][1], json!([]), "{:#}", found[1][0]);
+        assert!(found[1][0].as_object().unwrap().values().all(|ended| ended != "connected"));
     }
 }

@@ -74,7 +74,10 @@ pub enum Protocol {
 
 /// One line of the log to be. Set the fields of [`Entry`] on it as they become known; dropping it
 /// writes it.
-pub struct AuditRecord {
+pub struct AuditRecord(Box<Unwritten>);
+
+/// Boxed above: a record changes hands several times, and is some hundred bytes.
+struct Unwritten {
     log: Log,
     entry: Entry,
 }
@@ -154,7 +157,7 @@ pub struct Entry {
 
 impl AuditRecord {
     pub(super) fn new(log: Log, entry: Entry) -> Self {
-        Self { log, entry }
+        Self(Box::new(Unwritten { log, entry }))
     }
 }
 
@@ -269,23 +272,23 @@ impl Deref for AuditRecord {
     type Target = Entry;
 
     fn deref(&self) -> &Entry {
-        &self.entry
+        &self.0.entry
     }
 }
 
 impl DerefMut for AuditRecord {
     fn deref_mut(&mut self) -> &mut Entry {
-        &mut self.entry
+        &mut self.0.entry
     }
 }
 
 impl fmt::Debug for AuditRecord {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_tuple("AuditRecord").field(&self.entry).finish()
+        formatter.debug_tuple("AuditRecord").field(&self.0.entry).finish()
     }
 }
 
-impl Drop for AuditRecord {
+impl Drop for Unwritten {
     fn drop(&mut self) {
         self.entry.finish();
         let spent = Entry::begun(self.entry.kind, self.entry.began, self.entry.started);

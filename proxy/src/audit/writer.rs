@@ -15,6 +15,10 @@ use super::line::Line;
 use super::queue::Queue;
 use super::record::{Entry, Kind};
 
+/// How long the writer lets records gather after a batch: under load it then wakes a few hundred
+/// times a second instead of once a request, and a lone record is still written at once.
+const GATHER_PAUSE: Duration = Duration::from_millis(2);
+
 /// Between two tries of a write that failed.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
@@ -86,6 +90,7 @@ impl<W: Write> Writer<W> {
             if taken.is_last {
                 return self.sink.flush();
             }
+            self.queue.rest(GATHER_PAUSE);
         }
     }
 

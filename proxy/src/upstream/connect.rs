@@ -10,12 +10,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use sluicegate_policy::{Authority, Host, Scheme};
+use sluicegate_policy::{Host, Scheme};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::UpstreamError;
+use super::pool::Origin;
 use crate::body::RequestBody;
 use crate::request_head::{HEAD_BYTES_MAX, HEADERS_MAX};
 
@@ -37,8 +38,15 @@ pub(super) enum Sender {
 #[derive(Debug)]
 pub(super) struct Connector {
     extra_roots: Vec<CertificateDer<'static>>,
-    tls: OnceLock<Arc<ClientConfig>>,
+    tls: OnceLock<Tls>,
     deadline: Duration,
+}
+
+/// The client configurations; they differ in what they offer, and share roots and sessions.
+#[derive(Debug)]
+struct Tls {
+    http1: Arc<ClientConfig>,
+    http2: Arc<ClientConfig>,
 }
 
 impl Connector {
@@ -50,17 +58,18 @@ impl Connector {
     /// Connects to the first of `addresses` that answers.
     pub(super) async fn connect(
         &self,
-        scheme: Scheme,
-        authority: &Authority,
+        origin: &Origin,
         addresses: &[SocketAddr],
     ) -> Result<(Sender, SocketAddr), UpstreamError> {
         let deadline = Instant::now() + self.deadline;
         let (io, address) = dial(addresses, deadline).await?;
-        let sender = match scheme {
+        let sender = match origin.scheme {
             Scheme::Http => http1_over(io).await?,
             Scheme::Https => {
-                let connector = TlsConnector::from(self.tls()?);
-                let name = server_name(&authority.host)?;
+                let tls = self.tls()?;
+                let config = if origin.multiplexed { &tls.http2 } else { &tls.http1 };
+                let connector = TlsConnector::from(Arc::clone(config));
+                let name = server_name(&origin.authority.host)?;
                 // Boxed: a handshake's state is tens of KiB and lives for milliseconds.
                 let handshake = Box::pin(connector.connect(name, io));
                 let io = timeout_at(deadline, handshake)
@@ -77,11 +86,11 @@ impl Connector {
         Ok((sender, address))
     }
 
-    /// The one client configuration, made when the first TLS connection needs it: reading the
-    /// system's roots costs milliseconds and a megabyte that a gate in front of nothing never pays.
-    fn tls(&self) -> Result<Arc<ClientConfig>, UpstreamError> {
-        if let Some(config) = self.tls.get() {
-            return Ok(Arc::clone(config));
+    /// Made when the first TLS connection needs it: reading the system's roots costs milliseconds
+    /// and a megabyte that a gate in front of nothing never pays.
+    fn tls(&self) -> Result<&Tls, UpstreamError> {
+        if let Some(tls) = self.tls.get() {
+            return Ok(tls);
         }
         let mut roots = RootCertStore::empty();
         let system = rustls_native_certs::load_native_certs();
@@ -93,14 +102,16 @@ impl Connector {
         if roots.is_empty() {
             return Err(UpstreamError::NoRoots);
         }
-        let mut config =
+        let mut http1 =
             ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
                 .with_safe_default_protocol_versions()
                 .map_err(|error| UpstreamError::Tls(io::Error::other(error)))?
                 .with_root_certificates(roots)
                 .with_no_client_auth();
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Arc::clone(self.tls.get_or_init(|| Arc::new(config))))
+        let mut http2 = http1.clone();
+        http1.alpn_protocols = vec![b"http/1.1".to_vec()];
+        http2.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(self.tls.get_or_init(|| Tls { http1: Arc::new(http1), http2: Arc::new(http2) }))
     }
 }
 

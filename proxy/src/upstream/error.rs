@@ -71,6 +71,11 @@ impl UpstreamError {
         }
     }
 
+    /// Whether the request, or a part of it, may have reached the upstream.
+    pub fn was_sent(&self) -> bool {
+        matches!(self, Self::Http(_) | Self::ResponseTimeout)
+    }
+
     /// A code for programs; the closed list is in the documentation.
     pub fn code(&self) -> &'static str {
         match self {

@@ -162,17 +162,18 @@ impl Upstream {
     }
 
     async fn open(&self, origin: &Origin, slot: &Slot) -> Result<(Sender, SocketAddr), UpstreamError> {
-        let _first = if slot.speaks_http1.load(Ordering::Relaxed) {
+        let speaks_http1 = || !origin.multiplexed || slot.speaks_http1.load(Ordering::Relaxed);
+        let _first = if speaks_http1() {
             None
         } else {
             let first = slot.first.lock().await;
             if let Some((sender, address)) = slot.http2() {
                 return Ok((Sender::Http2(sender), address));
             }
-            (!slot.speaks_http1.load(Ordering::Relaxed)).then_some(first)
+            (!speaks_http1()).then_some(first)
         };
         let addresses = self.addresses(&origin.authority).await?;
-        let (sender, address) = self.connector.connect(origin.scheme, &origin.authority, &addresses).await?;
+        let (sender, address) = self.connector.connect(origin, &addresses).await?;
         match &sender {
             Sender::Http1(_) => slot.speaks_http1.store(true, Ordering::Relaxed),
             Sender::Http2(sender) => slot.share_http2(sender.clone(), address),

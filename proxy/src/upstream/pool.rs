@@ -30,6 +30,10 @@ pub struct Origin {
     pub scheme: Scheme,
     /// Whom the request is for.
     pub authority: Authority,
+    /// Whether the upstream is offered HTTP/2: it is when the workload speaks it. What comes as
+    /// HTTP/1.1 goes as HTTP/1.1, with the case of its headers and its reason phrases, and costs
+    /// half.
+    pub multiplexed: bool,
     /// The secrets put on requests for it.
     pub credentials: Vec<SecretName>,
 }

@@ -76,7 +76,7 @@ mod tests {
 
     fn origin(scheme: Scheme, host: &str, port: u16) -> Origin {
         let authority = Authority { host: Host::parse(host).unwrap(), port };
-        Origin { scheme, authority, credentials: Vec::new() }
+        Origin { scheme, authority, multiplexed: true, credentials: Vec::new() }
     }
 
     fn request(uri: &str) -> Request<()> {
