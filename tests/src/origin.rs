@@ -193,11 +193,18 @@ impl Origin {
         self.seen.handshakes.lock().expect("no handler panicked").clone()
     }
 
-    /// For each accepted TCP connection the first bytes that came in, decrypted. "The origin was not
-    /// touched" is that this is empty.
+    /// For each accepted TCP connection the first bytes that came in, decrypted.
     pub fn connections_seen(&self) -> Vec<Vec<u8>> {
         let connections = self.seen.connections.lock().expect("no handler panicked");
         connections.iter().map(|bytes| bytes.lock().expect("no reader panicked").clone()).collect()
+    }
+
+    /// Fails the test if anybody so much as connected.
+    #[track_caller]
+    pub fn assert_untouched(&self) {
+        let connections = self.connections_seen();
+        let seen: Vec<_> = connections.iter().map(|bytes| String::from_utf8_lossy(bytes)).collect();
+        assert!(seen.is_empty(), "the origin was touched: {seen:#?}");
     }
 }
 
