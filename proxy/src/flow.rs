@@ -14,7 +14,7 @@ use crate::activity::Activity;
 use crate::audit::{AuditRecord, Protocol as Transport, Verdict};
 use crate::exchange::{Connection, Exchanges};
 use crate::gate::Gate;
-use crate::head_guard::{HeadGuard, IDLE_DEADLINE};
+use crate::head_guard::{Deadlines, HeadGuard};
 use crate::name_server;
 use crate::request_authority::ConnectionName;
 use crate::request_head::{HEAD_BYTES_MAX, HEADERS_MAX};
@@ -25,6 +25,13 @@ use crate::upstream::{CONNECTION_WINDOW, STREAM_WINDOW, UpstreamError};
 
 /// The port of DNS (RFC 1035 section 4.2), whatever address it is sent to.
 const DNS_PORT: u16 = 53;
+
+/// How long a head may take from its first byte to its last.
+const HEAD_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long a connection without an exchange is kept. Longer than the usual client pool's idle
+/// time (90 s and less), so that it is the client that closes.
+const IDLE_DEADLINE: Duration = Duration::from_secs(300);
 
 /// HTTP/2 streams that a workload may have open at once on one connection; nginx says 128, and
 /// clients open another connection beyond it.
@@ -231,7 +238,7 @@ async fn serve_http1<Io>(gate: &Arc<Gate>, told: Told, io: Io)
 where
     Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let io = HeadGuard::new(io);
+    let io = HeadGuard::new(io, Deadlines { head: HEAD_DEADLINE, idle: IDLE_DEADLINE });
     let exchanges = exchanges(gate, told, io.activity());
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

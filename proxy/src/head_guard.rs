@@ -22,14 +22,16 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::io::poll_read_buf;
 
 use crate::activity::Activity;
-use crate::request_head::{self, BodyFraming, ChunkedBody, HEAD_BYTES_MAX, HeadFault};
+use crate::request_head::{self, BodyFraming, ChunkedBody, HEAD_BYTES_MAX, HeadEnd, HeadFault};
 
-/// How long a head may take from its first byte to its last.
-const HEAD_DEADLINE: Duration = Duration::from_secs(30);
-
-/// How long a connection without an exchange is kept. Longer than the usual client pool's idle
-/// time (90 s and less), so that it is the client that closes.
-pub const IDLE_DEADLINE: Duration = Duration::from_secs(300);
+/// How long things may take on a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// A head, from its first byte to its last.
+    pub head: Duration,
+    /// A connection without an exchange.
+    pub idle: Duration,
+}
 
 /// What hyper reads in place of a head that was refused.
 const REPLACEMENT: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\nconnection: close\r\n\r\n";
@@ -57,23 +59,28 @@ pub struct HeadGuard<Io> {
     heads: u64,
     /// Bytes read and not yet handed on: an incomplete head, or a next message's beginning.
     held: BytesMut,
+    /// How much of an incomplete head was looked at.
+    looked_at: usize,
     /// How much of `held` hyper may have.
     released: usize,
+    deadlines: Deadlines,
     deadline: Instant,
     timer: Pin<Box<Sleep>>,
 }
 
 impl<Io: AsyncRead + Unpin> HeadGuard<Io> {
     /// Guards `io`, whose next byte begins a head.
-    pub fn new(io: Io) -> Self {
-        let deadline = Instant::now() + IDLE_DEADLINE;
+    pub fn new(io: Io, deadlines: Deadlines) -> Self {
+        let deadline = Instant::now() + deadlines.idle;
         Self {
             io,
             activity: Arc::default(),
             position: Position::Head,
             heads: 0,
             held: BytesMut::new(),
+            looked_at: 0,
             released: 0,
+            deadlines,
             deadline,
             timer: Box::pin(tokio::time::sleep_until(deadline)),
         }
@@ -138,9 +145,23 @@ impl<Io: AsyncRead + Unpin> HeadGuard<Io> {
         if self.held.is_empty() {
             return true;
         }
+        match request_head::find_end(&self.held, std::mem::take(&mut self.looked_at)) {
+            HeadEnd::Missing if self.held.len() >= HEAD_BYTES_MAX => {
+                self.refuse(HeadFault::TooLarge);
+                return false;
+            }
+            HeadEnd::Missing => {
+                self.looked_at = self.held.len();
+                return true;
+            }
+            HeadEnd::BareLineFeed => {
+                self.refuse(HeadFault::LineFeed);
+                return false;
+            }
+            HeadEnd::Found => {}
+        }
         match request_head::check(&self.held) {
-            Ok(None) if self.held.len() >= HEAD_BYTES_MAX => self.refuse(HeadFault::TooLarge),
-            Ok(None) => return true,
+            Ok(None) => self.refuse(HeadFault::Syntax),
             Ok(Some((bytes, framing))) => {
                 self.heads += 1;
                 self.released = bytes;
@@ -149,7 +170,7 @@ impl<Io: AsyncRead + Unpin> HeadGuard<Io> {
                     BodyFraming::Length(length) => Position::Body(length),
                     BodyFraming::Chunked => Position::Chunked(ChunkedBody::default()),
                 };
-                self.deadline = Instant::now() + IDLE_DEADLINE;
+                self.deadline = Instant::now() + self.deadlines.idle;
             }
             Err(fault) => self.refuse(fault),
         }
@@ -182,7 +203,7 @@ impl<Io: AsyncRead + Unpin> HeadGuard<Io> {
                 return true;
             } else {
                 // An exchange is going on: its own deadlines hold.
-                self.deadline = now + IDLE_DEADLINE;
+                self.deadline = now + self.deadlines.idle;
                 self.timer.as_mut().reset(self.deadline);
             }
         }
@@ -224,7 +245,7 @@ impl<Io: AsyncRead + Unpin> AsyncRead for HeadGuard<Io> {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(_)) => {
                     if was_empty && matches!(this.position, Position::Head) {
-                        this.deadline = Instant::now() + HEAD_DEADLINE;
+                        this.deadline = Instant::now() + this.deadlines.head;
                     }
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -288,5 +309,92 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for HeadGuard<Io> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// What hyper would read of `sent` when it comes in pieces of `step` bytes, and the fault.
+    fn read_through(sent: &[u8], step: usize) -> (Vec<u8>, Vec<Option<HeadFault>>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (mut client, server) = tokio::io::duplex(step);
+            let long = Duration::from_secs(60);
+            let mut guard = HeadGuard::new(server, Deadlines { head: long, idle: long });
+            let activity = guard.activity();
+            let sent = sent.to_vec();
+            let sending = tokio::spawn(async move {
+                // The guard may stop reading; what it does not want cannot be sent.
+                drop(client.write_all(&sent).await);
+            });
+            let mut read = Vec::new();
+            guard.read_to_end(&mut read).await.unwrap();
+            drop(guard);
+            sending.await.unwrap();
+            let heads = read.windows(4).filter(|window| window == b"HTTP").count();
+            (read, (0..heads).map(|_| activity.begin().1).collect())
+        })
+    }
+
+    #[test]
+    fn good_messages_pass_as_they_are_however_they_are_cut() {
+        let sent = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n\
+            PUT /b HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nHTTP!\
+            PUT /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n\
+            GET /d HTTP/1.1\r\nHost: a\r\n\r\n";
+        for step in 1..sent.len() {
+            let (read, faults) = read_through(sent, step);
+            assert_eq!(read, sent, "step {step}");
+            assert!(faults.iter().all(Option::is_none), "step {step}");
+        }
+    }
+
+    #[test]
+    fn a_bad_head_becomes_a_request_that_says_so_and_nothing_follows() {
+        let good = b"PUT /b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nxy";
+        let bad = b"GET /c HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\nGET /d HTTP/1.1\r\nHost: a\r\n\r\n";
+        let sent = [&good[..], bad].concat();
+        for step in 1..sent.len() {
+            let (read, faults) = read_through(&sent, step);
+            assert_eq!(read, [&good[..], REPLACEMENT].concat(), "step {step}");
+            assert_eq!(faults, [None, Some(HeadFault::Host)], "step {step}");
+        }
+    }
+
+    #[test]
+    fn a_head_without_end_is_too_large() {
+        let sent = [&b"GET / HTTP/1.1\r\nHost: a\r\nX: "[..], &vec![b'x'; 2 * HEAD_BYTES_MAX]].concat();
+        let (read, faults) = read_through(&sent, 1000);
+        assert_eq!(read, REPLACEMENT);
+        assert_eq!(faults, [Some(HeadFault::TooLarge)]);
+    }
+
+    #[test]
+    fn a_slow_head_is_refused_and_an_idle_connection_closed() {
+        let deadlines = Deadlines { head: Duration::from_millis(20), idle: Duration::from_millis(60) };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (mut client, server) = tokio::io::duplex(64);
+            client.write_all(b"GET / HTTP/1.1\r\nHost").await.unwrap();
+            let mut guard = HeadGuard::new(server, deadlines);
+            let (activity, began, mut read) = (guard.activity(), Instant::now(), Vec::new());
+            guard.read_to_end(&mut read).await.unwrap();
+            assert_eq!(read, REPLACEMENT);
+            assert_eq!(activity.begin().1, Some(HeadFault::Slow));
+            assert!(began.elapsed() >= deadlines.head);
+
+            let (_client, server) = tokio::io::duplex(64);
+            let mut guard = HeadGuard::new(server, deadlines);
+            let (activity, began, mut read) = (guard.activity(), Instant::now(), Vec::new());
+            let active = activity.begin();
+            let waiting = tokio::time::timeout(3 * deadlines.idle, guard.read_to_end(&mut read));
+            assert!(waiting.await.is_err(), "closed under an exchange");
+            drop(active);
+            guard.read_to_end(&mut read).await.unwrap();
+            assert!(read.is_empty() && began.elapsed() >= 3 * deadlines.idle);
+        });
     }
 }

@@ -68,6 +68,34 @@ impl HeadFault {
     }
 }
 
+/// How far the search for a head's end got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadEnd {
+    /// It is not there yet.
+    Missing,
+    /// The empty line is there: [`check`] has all it needs.
+    Found,
+    /// A line ends in LF alone, which other readers may take for the end.
+    BareLineFeed,
+}
+
+/// Looks for the end of a head in `bytes`, of which the first `seen` were looked at before: a head
+/// that comes byte by byte is looked at once, not once a byte.
+pub fn find_end(bytes: &[u8], seen: usize) -> HeadEnd {
+    let from = seen.saturating_sub(3);
+    let fresh = bytes.get(from..).unwrap_or_default();
+    for (index, _) in fresh.iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
+        let line = bytes.get(..=from + index).unwrap_or_default();
+        if line.ends_with(b"\r\n\r\n") {
+            return HeadEnd::Found;
+        }
+        if !line.ends_with(b"\r\n") {
+            return HeadEnd::BareLineFeed;
+        }
+    }
+    HeadEnd::Missing
+}
+
 /// Checks the head at the start of `bytes`: `None` while it is incomplete, else its length in bytes
 /// and what follows it.
 ///
@@ -289,6 +317,17 @@ mod tests {
         for (text, fault) in cases {
             assert_eq!(check_text(&text), Err(fault), "{text:?}");
         }
+    }
+
+    #[test]
+    fn the_end_of_a_head_is_found_however_it_is_cut() {
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        for cut in 0..head.len() {
+            assert_eq!(find_end(&head[..cut], 0), HeadEnd::Missing, "{cut}");
+            assert_eq!(find_end(head, cut), HeadEnd::Found, "{cut}");
+        }
+        assert_eq!(find_end(b"GET / HTTP/1.1\nHost", 0), HeadEnd::BareLineFeed);
+        assert_eq!(find_end(b"GET / HTTP/1.1\r\n\n", 16), HeadEnd::BareLineFeed);
     }
 
     #[test]

@@ -79,9 +79,12 @@ pub fn run(
     process::drop_privileges().map_err(|error| InstanceError::System("drop privileges", error))?;
     let serving = instance.serve(captured)?;
     started(&serving.ready);
+    // Caught before the command's first instruction: from then on it is the command that answers them.
+    let signals = SignalsInfo::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])
+        .map_err(|error| InstanceError::System("catch signals", error))?;
     helper.go(&plan).map_err(InstanceError::Capture)?;
     let mut child = helper.into_child();
-    let relayed = relay_signals(child.id()).map_err(|error| InstanceError::System("relay signals", error));
+    let relayed = relay(signals, child.id()).map_err(|error| InstanceError::System("relay signals", error));
     let status = child.wait().map_err(|error| InstanceError::System("wait for the command", error))?;
     relayed?;
     serving.stop();
@@ -141,8 +144,7 @@ fn caller_trust() -> CallerTrust {
 
 /// Passes on what other processes send us. What the terminal sends has reached the command already:
 /// the kernel signals the whole foreground process group.
-fn relay_signals(child: u32) -> io::Result<()> {
-    let mut signals = SignalsInfo::<WithOrigin>::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])?;
+fn relay(mut signals: SignalsInfo<WithOrigin>, child: u32) -> io::Result<()> {
     let child = i32::try_from(child).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
     thread::Builder::new().name("signals".into()).spawn(move || {
         for Origin { signal, cause, .. } in signals.forever() {
