@@ -48,6 +48,7 @@ impl Progress {
 #[derive(Debug)]
 pub struct RequestBody(Option<Box<Moving>>);
 
+/// A body in motion: its bytes are counted, and its silences bounded.
 #[derive(Debug)]
 struct Moving {
     incoming: Incoming,
@@ -55,12 +56,30 @@ struct Moving {
     idle: IdleDeadline,
 }
 
+impl Moving {
+    fn new(incoming: Incoming, bytes: Arc<AtomicU64>, idle: Duration) -> Self {
+        Self { incoming, bytes, idle: IdleDeadline::new(idle) }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+            return self.idle.poll(cx).map(|error| Some(Err(error)));
+        };
+        self.idle.moved();
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Cut)))
+    }
+}
+
 impl RequestBody {
     /// Wraps `incoming`, counting into `bytes`; a body that is empty costs nothing.
     pub fn new(incoming: Incoming, bytes: Arc<AtomicU64>, idle: Duration) -> (Self, Progress) {
         let progress = Progress { bytes: Arc::clone(&bytes) };
-        let moving = (!incoming.is_end_stream())
-            .then(|| Box::new(Moving { incoming, bytes, idle: IdleDeadline::new(idle) }));
+        let moving = (!incoming.is_end_stream()).then(|| Box::new(Moving::new(incoming, bytes, idle)));
         (Self(moving), progress)
     }
 }
@@ -73,16 +92,7 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Some(moving) = self.0.as_mut() else {
-            return Poll::Ready(None);
-        };
-        let frame = ready!(poll_moving(&mut moving.incoming, &mut moving.idle, cx));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            moving.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-        }
-        Poll::Ready(frame)
+        self.0.as_mut().map_or(Poll::Ready(None), |moving| moving.poll_frame(cx))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -106,9 +116,7 @@ pub enum ResponseBody {
 /// An upstream's body with what must live as long as it.
 #[derive(Debug)]
 pub struct UpstreamBody {
-    incoming: Incoming,
-    bytes: Arc<AtomicU64>,
-    idle: IdleDeadline,
+    moving: Moving,
     /// Written when this is dropped: after the last byte, or when either side gave up.
     record: AuditRecord,
     lease: Option<Lease>,
@@ -129,14 +137,8 @@ impl ResponseBody {
         lease: Option<Lease>,
         active: Active,
     ) -> Self {
-        let mut body = Box::new(UpstreamBody {
-            incoming,
-            bytes: record.response_bytes_counter(),
-            idle: IdleDeadline::new(idle),
-            record,
-            lease,
-            _active: active,
-        });
+        let moving = Moving::new(incoming, record.response_bytes_counter(), idle);
+        let mut body = Box::new(UpstreamBody { moving, record, lease, _active: active });
         body.end_if_over();
         Self::Upstream(body)
     }
@@ -146,7 +148,7 @@ impl UpstreamBody {
     fn end_if_over(&mut self) {
         // The server stops asking once the stated length is there: the end of an HTTP/2 stream may
         // follow in a frame of its own.
-        if self.incoming.is_end_stream() || self.incoming.size_hint().exact() == Some(0) {
+        if self.moving.incoming.is_end_stream() || self.moving.incoming.size_hint().exact() == Some(0) {
             self.end();
         } else {
             self.record.complete = Some(false);
@@ -173,14 +175,9 @@ impl Body for ResponseBody {
             Self::Own(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Upstream(body) => body,
         };
-        let frame = ready!(poll_moving(&mut body.incoming, &mut body.idle, cx));
+        let frame = ready!(body.moving.poll_frame(cx));
         match &frame {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    body.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-                }
-                body.end_if_over();
-            }
+            Some(Ok(_)) => body.end_if_over(),
             Some(Err(error)) => {
                 let cause = error.source().map(ToString::to_string);
                 body.record.complete = Some(false);
@@ -194,29 +191,15 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(bytes) => bytes.is_none(),
-            Self::Upstream(body) => body.incoming.is_end_stream(),
+            Self::Upstream(body) => body.moving.incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            Self::Upstream(body) => body.incoming.size_hint(),
+            Self::Upstream(body) => body.moving.incoming.size_hint(),
         }
-    }
-}
-
-fn poll_moving(
-    incoming: &mut Incoming,
-    idle: &mut IdleDeadline,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-    match Pin::new(incoming).poll_frame(cx) {
-        Poll::Ready(frame) => {
-            idle.moved();
-            Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Cut)))
-        }
-        Poll::Pending => idle.poll(cx).map(|error| Some(Err(error))),
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::attach::{self, Namespace};
 use crate::capture::Ready;
+use crate::causes::in_words;
 use crate::exit;
 use crate::instance::{Instance, InstanceError, Loaded, random};
 use crate::log_command::{self, LogCommand};
@@ -119,7 +120,7 @@ impl Cli {
             Command::Policy(command) => printed(policy_command::run(&command)),
             Command::Log(command) => log_command::run(&command).unwrap_or_else(|error| {
                 let hint = error.hint().map(|hint| format!("  hint: {hint}\n")).unwrap_or_default();
-                drop(write!(io::stderr(), "sluicegate: {}\n{hint}", report::in_words(&error)));
+                drop(write!(io::stderr(), "sluicegate: {}\n{hint}", in_words(&error)));
                 exit::IO
             }),
             Command::Completion { shell } => {

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::accept::{Accepted, ClientAddress, OriginalDestination};
 use crate::activity::Activity;
 use crate::audit::{AuditRecord, Protocol as Transport, Verdict};
+use crate::causes::in_words;
 use crate::exchange::{Connection, Exchanges};
 use crate::gate::Gate;
 use crate::head_guard::{Deadlines, HeadGuard};
@@ -105,7 +106,7 @@ pub async fn serve(gate: Arc<Gate>, accepted: Accepted) {
             record.host = Some(name.to_string());
         }
         record.reason = Some(error.reason());
-        record.set_detail(chain(&error));
+        record.set_detail(in_words(&error));
     }
 }
 
@@ -216,7 +217,7 @@ async fn serve_spliced(
     match gate.upstream.connect_raw(authority).await {
         Err(error) => {
             record.reason = Some(error.code());
-            record.set_detail(error.in_words());
+            record.set_detail(in_words(&error));
             reset(workload);
         }
         Ok((upstream, address)) => {
@@ -303,15 +304,4 @@ fn exchanges(gate: &Arc<Gate>, told: Told, activity: Arc<Activity>) -> Exchanges
         tls: told.version,
         activity,
     }))
-}
-
-fn chain(error: &FlowError) -> String {
-    use std::error::Error as _;
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        words = format!("{words}: {cause}");
-        source = cause.source();
-    }
-    words
 }

@@ -21,6 +21,7 @@ pub mod attach;
 pub mod audit;
 pub mod body;
 pub mod capture;
+pub mod causes;
 pub mod cli;
 pub mod credentials;
 pub mod datagram;

@@ -7,6 +7,7 @@ use clap::Subcommand;
 use serde_json::json;
 use sluicegate_policy::{Problem, Severity, document_schema};
 
+use crate::causes::in_words;
 use crate::exit;
 use crate::instance::{InstanceError, Loaded};
 use crate::report;
@@ -51,7 +52,7 @@ fn check(file: &PathBuf, as_json: bool) -> io::Result<u8> {
         Err(error) if as_json => {
             let problems = match &error {
                 InstanceError::Policy(error) => error.problems().iter().map(problem).collect(),
-                other => vec![json!({ "severity": "error", "message": report::in_words(other) })],
+                other => vec![json!({ "severity": "error", "message": in_words(other) })],
             };
             writeln!(io::stdout(), "{}", json!({ "ok": false, "file": file, "problems": problems }))?;
             return Ok(error.exit_code());

@@ -1,11 +1,11 @@
 //! How errors, warnings and the message at start are put into words for a terminal.
 
-use std::error::Error;
 use std::io::{self, Write};
 use std::path::Path;
 
 use sluicegate_policy::{Problem, Summary};
 
+use crate::causes::in_words;
 use crate::instance::{Instance, InstanceError};
 
 /// Prints an error with its causes and, on a line of its own, what to do.
@@ -24,17 +24,6 @@ pub fn error(error: &InstanceError) {
     if let Some(hint) = error.hint().map(String::from).or(help) {
         say(&format!("  hint: {hint}\n"));
     }
-}
-
-/// An error and its causes on one line.
-pub fn in_words(error: &dyn Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        words = format!("{words}: {cause}");
-        source = cause.source();
-    }
-    words
 }
 
 /// Prints a document's warnings.

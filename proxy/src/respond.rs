@@ -8,6 +8,7 @@ use sluicegate_policy::{DenyReason, FixedAnswer, Policy, Refusal, RefusalFacts};
 
 use crate::audit::{AuditRecord, Verdict};
 use crate::body::ResponseBody;
+use crate::causes::in_words;
 use crate::credentials::CredentialError;
 use crate::request_authority::AuthorityFault;
 use crate::request_head::HeadFault;
@@ -38,13 +39,7 @@ impl From<AuthorityFault> for Failure {
 
 impl From<CredentialError> for Failure {
     fn from(error: CredentialError) -> Self {
-        use std::error::Error as _;
-        let mut detail = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            detail = format!("{detail}: {cause}");
-            source = cause.source();
-        }
+        let detail = in_words(&error);
         Self::Refused(Refusal { reason: error.reason(), detail })
     }
 }
@@ -91,7 +86,7 @@ pub fn failure(
         }
         Failure::Upstream(error) => {
             record.verdict = Some(Verdict::Failed);
-            explain(error.status(), ("upstream_failed", error.code()), &error.in_words(), record)
+            explain(error.status(), ("upstream_failed", error.code()), &in_words(error), record)
         }
     };
     let malformed = match failure {

@@ -12,22 +12,13 @@ use e2e::{
 };
 use serde_json::json;
 
-/// curl in the gate namespace, without a gate, told where the origin is and to trust it.
-fn direct(world: &World, address: SocketAddr, arguments: &[&str]) -> e2e::Outcome {
-    let ca = world.origin_ca_file().display().to_string();
-    let connect = format!("::{address}");
-    let mut line = vec!["curl", "-sS", "--cacert", &ca, "--connect-to", &connect];
-    line.extend(arguments);
-    world.job(world.gate_namespace(), line).run()
-}
-
 #[test]
 fn origin_shows_what_it_received() {
     let world = World::new("echo");
     let origin = Origin::echo(&world);
     let arguments =
         ["--http1.1", "-H", "X-Twice: a", "-H", "X-Twice: b", "-d", "body", "https://api.test/path?query=1"];
-    let outcome = direct(&world, origin.address(), &arguments);
+    let outcome = world.direct(origin.address(), &arguments);
     outcome.assert_success();
 
     let request = origin.only_request();
@@ -49,8 +40,7 @@ fn origin_speaks_http2_and_ipv6() {
     let world = World::new("http2");
     let config = OriginConfig { address: ORIGIN_IPV6.into(), ..OriginConfig::default() };
     let origin = Origin::start_with(&world, config, |_| Reply::text("hello").trailer("x-end", "yes"));
-    let outcome =
-        direct(&world, origin.address(), &["--http2", "-w", "%{http_version}", "https://api.test/"]);
+    let outcome = world.direct(origin.address(), &["--http2", "-w", "%{http_version}", "https://api.test/"]);
     outcome.assert_success().assert_stdout("hello2");
     assert_eq!(origin.only_request().version, http::Version::HTTP_2);
     assert_eq!(origin.handshakes()[0].alpn.as_deref(), Some("h2"));
@@ -63,7 +53,7 @@ fn bad_certificates_are_noticed_by_a_client() {
     {
         let config = OriginConfig { identity, ..OriginConfig::default() };
         let origin = Origin::start_with(&world, config, |_| Reply::text("hello"));
-        let outcome = direct(&world, origin.address(), &["https://api.test/"]);
+        let outcome = world.direct(origin.address(), &["https://api.test/"]);
         assert_eq!(outcome.code(), 60, "{identity:?}: {outcome:?}");
         assert_eq!(origin.requests().len(), 0, "{identity:?}");
         assert_eq!(origin.connections_seen().len(), 1, "{identity:?}");
@@ -82,7 +72,7 @@ fn misbehaving_origins_misbehave() {
     });
     for (path, code) in [("reset", 56), ("cut", 18), ("hang", 28), ("late", 0)] {
         let outcome =
-            direct(&world, origin.address(), &["--max-time", "2", &format!("http://api.test/{path}")]);
+            world.direct(origin.address(), &["--max-time", "2", &format!("http://api.test/{path}")]);
         assert_eq!(outcome.code(), code, "{path}: {outcome:?}");
     }
 }
@@ -93,12 +83,13 @@ fn bodies_have_the_hash_they_should_have() {
     let length = 10_000_001;
     let origin = Origin::start(&world, move |_| Reply::pseudo_random(length));
     let file = world.home().join("body");
-    let outcome = direct(&world, origin.address(), &["-o", &file.display().to_string(), "https://api.test/"]);
+    let outcome = world.direct(origin.address(), &["-o", &file.display().to_string(), "https://api.test/"]);
     outcome.assert_success();
     assert_eq!(sha256_hex(&fs::read(&file).unwrap()), pseudo_random_sha256(length));
 
     let upload = format!("@{}", file.display());
-    direct(&world, origin.address(), &["-o", "/dev/null", "--data-binary", &upload, "https://api.test/"])
+    world
+        .direct(origin.address(), &["-o", "/dev/null", "--data-binary", &upload, "https://api.test/"])
         .assert_success();
     let request = origin.requests().remove(1);
     assert_eq!((request.body_length, request.body_sha256), (length, pseudo_random_sha256(length)));
@@ -115,7 +106,7 @@ fn raw_server_sends_what_it_was_given() {
             stream.write_all(b"HTTP/1.1 299 Odd\r\ncontent-length: 3\r\n\r\nraw").unwrap();
         }
     });
-    let outcome = direct(&world, server.address(), &["-w", "%{http_code}", "https://api.test/"]);
+    let outcome = world.direct(server.address(), &["-w", "%{http_code}", "https://api.test/"]);
     outcome.assert_success().assert_stdout("raw299");
     assert_eq!(server.connections(), 1);
 }
@@ -167,7 +158,7 @@ fn further_addresses_are_reachable() {
         let config = OriginConfig { address, port: 443, ..OriginConfig::default() };
         let origin = Origin::start_with(&world, config, |_| Reply::text("hello"));
         assert_eq!(origin.address(), SocketAddr::new(address, 443));
-        direct(&world, origin.address(), &["https://api.test/"]).assert_success().assert_stdout("hello");
+        world.direct(origin.address(), &["https://api.test/"]).assert_success().assert_stdout("hello");
     }
 }
 
@@ -176,7 +167,7 @@ fn nginx_shows_the_credential_it_got() {
     let world = World::new("nginx");
     let nginx = Nginx::start(&world, "files.test", 8443, "location / { return 200 hello; }");
     let arguments = ["-H", "Authorization: Bearer abc", "https://files.test/x"];
-    direct(&world, nginx.address(), &arguments).assert_success().assert_stdout("hello");
+    world.direct(nginx.address(), &arguments).assert_success().assert_stdout("hello");
     assert_eq!(nginx.requests(), ["GET /x 200 Bearer abc"]);
 }
 

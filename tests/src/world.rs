@@ -190,6 +190,13 @@ impl World {
         self.gate(policy).run(command)
     }
 
+    /// curl in the gate namespace, without a gate, told where the origin is and to trust it.
+    pub fn direct(&self, address: SocketAddr, arguments: &[&str]) -> Outcome {
+        let (ca, connect) = (self.origin_ca_file().display().to_string(), format!("::{address}"));
+        let line = [&["curl", "-sS", "--cacert", &ca, "--connect-to", &connect], arguments].concat();
+        self.job(self.gate_namespace(), line).run()
+    }
+
     /// A command in a namespace as the workload's user, in its home, with a clean environment.
     pub fn job<A: AsRef<str>>(&self, namespace: &Namespace, command: impl IntoIterator<Item = A>) -> Job<'_> {
         let user = WORKLOAD_USER.to_string();

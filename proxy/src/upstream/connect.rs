@@ -176,11 +176,7 @@ where
         .handshake(TokioIo::new(io))
         .await
         .map_err(UpstreamError::Http)?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "an upstream connection ended");
-        }
-    });
+    tokio::spawn(drive(connection));
     Ok(Sender::Http1(sender))
 }
 
@@ -199,10 +195,13 @@ where
         .handshake(TokioIo::new(io))
         .await
         .map_err(UpstreamError::Http)?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "an upstream connection ended");
-        }
-    });
+    tokio::spawn(drive(connection));
     Ok(Sender::Http2(sender))
+}
+
+/// Moves a connection's bytes until it ends; its exchanges are told of errors themselves.
+async fn drive(connection: impl Future<Output = hyper::Result<()>>) {
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "an upstream connection ended");
+    }
 }

@@ -1,6 +1,5 @@
 //! What can go wrong between a verdict to forward and the upstream's answer.
 
-use std::error::Error as StdError;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
@@ -91,18 +90,6 @@ impl UpstreamError {
             Self::Http(_) => "upstream_protocol_error",
             Self::ResponseTimeout => "response_timeout",
         }
-    }
-
-    /// The cause in words, chain and all; upstream text is the kernel's or rustls's, never a body.
-    pub fn in_words(&self) -> String {
-        let mut words = self.to_string();
-        let mut source = self.source();
-        while let Some(error) = source {
-            words.push_str(": ");
-            words.push_str(&error.to_string());
-            source = error.source();
-        }
-        words
     }
 }
 
