@@ -22,6 +22,7 @@ use crate::credentials::Slots;
 use crate::gate::Gate;
 use crate::hop;
 use crate::request_authority::{ConnectionName, authority};
+use crate::request_head::HeadFault;
 use crate::respond::{self, Failure};
 use crate::upstream::Origin;
 
@@ -103,6 +104,10 @@ impl Connection {
             record.host = head.uri.host().map(String::from);
             record.port = head.uri.port_u16();
             return Err(DenyReason::ConnectRefused.into());
+        }
+        // RFC 9113 section 8.3.1: `*` is for OPTIONS alone; on HTTP/1 the head guard saw to it.
+        if head.uri.path() == "*" && head.method != Method::OPTIONS {
+            return Err(Failure::Malformed(HeadFault::Target));
         }
         let authority = authority(head, &self.name).map_err(|fault| {
             record.host = fault.asked_for().or(self.name.tls_name.as_ref()).map(ToString::to_string);

@@ -172,7 +172,7 @@ fn has_bare_line_feed(head: &[u8]) -> bool {
 
 /// The same parsers that hyper applies, so that what it would refuse unlogged is refused here.
 fn check_target(method: &str, target: &str) -> Result<(), HeadFault> {
-    let well_formed = if target.starts_with('/') || target == "*" {
+    let well_formed = if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
         PathAndQuery::try_from(target).is_ok() && !target.contains('#')
     } else if method == "CONNECT" {
         target.parse::<http::uri::Authority>().is_ok()
@@ -311,6 +311,7 @@ mod tests {
             (format!("{h}X: a\rb\r\n\r\n"), HeadFault::Syntax),
             ("GET / HTTP/2.0\r\nHost: a\r\n\r\n".into(), HeadFault::Syntax),
             ("GET a HTTP/1.1\r\nHost: a\r\n\r\n".into(), HeadFault::Target),
+            ("GET * HTTP/1.1\r\nHost: a\r\n\r\n".into(), HeadFault::Target),
             ("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n".into(), HeadFault::Target),
             (format!("{h}{}\r\n", "x: y\r\n".repeat(HEADERS_MAX)), HeadFault::TooLarge),
         ];

@@ -1,17 +1,24 @@
 //! A request in the form that the upstream's HTTP version wants. Pure.
 
 use bytes::Bytes;
-use http::header::{COOKIE, HOST, HeaderValue};
+use http::header::{COOKIE, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::uri::{PathAndQuery, Scheme as UriScheme};
 use http::{Request, Uri, Version};
+use http_body::Body;
 use sluicegate_policy::Scheme;
 
 use super::pool::Origin;
 
 /// Origin-form target, one Host header, one Cookie header (RFC 9112 section 3.2.1, RFC 9113
 /// section 8.2.3).
-pub(super) fn for_http1<B>(request: Request<B>, origin: &Origin) -> Request<B> {
+///
+/// A body of unknown length is announced as chunked whatever the method: hyper does so itself only
+/// for methods that usually have a body, and would drop that of a GET.
+pub(super) fn for_http1<B: Body>(request: Request<B>, origin: &Origin) -> Request<B> {
     let (mut parts, body) = request.into_parts();
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     parts.uri = Uri::from(path_of(&parts.uri));
     if parts.version == Version::HTTP_2 {
         join_cookies(&mut parts.headers);
@@ -72,16 +79,32 @@ fn join_cookies(headers: &mut http::HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http_body_util::Empty;
     use sluicegate_policy::{Authority, Host};
+
+    /// A body that does not say how long it is.
+    struct Unknown;
+
+    impl Body for Unknown {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+            std::task::Poll::Ready(None)
+        }
+    }
 
     fn origin(scheme: Scheme, host: &str, port: u16) -> Origin {
         let authority = Authority { host: Host::parse(host).unwrap(), port };
         Origin { scheme, authority, multiplexed: true, credentials: Vec::new() }
     }
 
-    fn request(uri: &str) -> Request<()> {
+    fn request(uri: &str) -> Request<Empty<Bytes>> {
         let request = Request::builder().uri(uri).header(HOST, "elsewhere");
-        request.header(COOKIE, "a=1").header(COOKIE, "b=2").body(()).unwrap()
+        request.header(COOKIE, "a=1").header(COOKIE, "b=2").body(Empty::new()).unwrap()
     }
 
     #[test]
@@ -107,5 +130,14 @@ mod tests {
         let shaped = for_http2(request("/x"), &origin(Scheme::Http, "a.test", 80));
         assert_eq!(shaped.uri(), "http://a.test/x");
         assert!(shaped.headers().get(HOST).is_none());
+    }
+
+    #[test]
+    fn a_body_of_unknown_length_is_chunked_whatever_the_method() {
+        let unknown = request("/x").map(|_| Unknown);
+        let shaped = for_http1(unknown, &origin(Scheme::Http, "a.test", 80));
+        assert_eq!(shaped.headers().get(TRANSFER_ENCODING).unwrap(), "chunked");
+        let shaped = for_http1(request("/x"), &origin(Scheme::Http, "a.test", 80));
+        assert!(shaped.headers().get(TRANSFER_ENCODING).is_none());
     }
 }
