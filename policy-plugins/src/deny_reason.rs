@@ -10,18 +10,32 @@ use std::fmt;
 pub enum DenyReason {
     /// The path can be read in two ways and a rule of this host limits paths.
     AmbiguousPath,
+    /// A person was asked and said no.
+    ApprovalDenied,
+    /// A rule with `ask` matched; under `mode = "audit"` nobody is asked, and this is only logged.
+    ApprovalRequired,
+    /// A person was asked and did not answer in time.
+    ApprovalTimeout,
+    /// Too many questions wait for a person already.
+    ApprovalsFull,
     /// The audit log cannot be written, so nothing may happen unrecorded.
     AuditUnavailable,
     /// The request names another host than the TLS connection was opened for (SNI).
     AuthorityMismatch,
     /// CONNECT asks for a tunnel whose contents nobody could judge.
     ConnectRefused,
+    /// A handler refused.
+    DeniedByHandler,
     /// A rule with `deny = "…"` matched.
     DeniedByRule,
     /// `denied_hosts` names the host or the address it resolves to.
     DeniedHost,
     /// The name resolves to an address that is private, local or otherwise reserved.
     ForbiddenAddress,
+    /// A handler threw, used up a limit or returned what is no response.
+    HandlerFailed,
+    /// A handler took longer than `wall_ms` or `cpu_ms` of `[handler_limits]`.
+    HandlerTimeout,
     /// The request is not valid HTTP, or says one thing in two ways.
     MalformedRequest,
     /// The request arrived on a connection that does not serve its authority.
@@ -52,14 +66,21 @@ pub enum DenyReason {
 
 impl DenyReason {
     /// Every reason there is, by code.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 27] = [
         Self::AmbiguousPath,
+        Self::ApprovalDenied,
+        Self::ApprovalRequired,
+        Self::ApprovalTimeout,
+        Self::ApprovalsFull,
         Self::AuditUnavailable,
         Self::AuthorityMismatch,
         Self::ConnectRefused,
+        Self::DeniedByHandler,
         Self::DeniedByRule,
         Self::DeniedHost,
         Self::ForbiddenAddress,
+        Self::HandlerFailed,
+        Self::HandlerTimeout,
         Self::MalformedRequest,
         Self::Misdirected,
         Self::NoRuleMatches,
@@ -80,12 +101,19 @@ impl DenyReason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AmbiguousPath => "ambiguous_path",
+            Self::ApprovalDenied => "approval_denied",
+            Self::ApprovalRequired => "approval_required",
+            Self::ApprovalTimeout => "approval_timeout",
+            Self::ApprovalsFull => "approvals_full",
             Self::AuditUnavailable => "audit_unavailable",
             Self::AuthorityMismatch => "authority_mismatch",
             Self::ConnectRefused => "connect_refused",
+            Self::DeniedByHandler => "denied_by_handler",
             Self::DeniedByRule => "denied_by_rule",
             Self::DeniedHost => "denied_host",
             Self::ForbiddenAddress => "forbidden_address",
+            Self::HandlerFailed => "handler_failed",
+            Self::HandlerTimeout => "handler_timeout",
             Self::MalformedRequest => "malformed_request",
             Self::Misdirected => "misdirected",
             Self::NoRuleMatches => "no_rule_matches",
@@ -109,6 +137,16 @@ impl DenyReason {
             Self::AmbiguousPath => {
                 "Send the path without dot segments, encoded slashes or backslashes, or drop `paths` from the rules of this host."
             }
+            Self::ApprovalDenied => {
+                "Ask whoever answered, or write a rule without `ask` for what should pass unasked."
+            }
+            Self::ApprovalRequired => {
+                "Nothing was held up: without `mode = \"audit\"` a person would have been asked."
+            }
+            Self::ApprovalTimeout => {
+                "Answer within the time that the rule or the handler gives, or give it more with `ask_seconds`."
+            }
+            Self::ApprovalsFull => "Answer the questions that wait, or ask less often.",
             Self::AuditUnavailable => "Make the audit log writable again: check its disk and permissions.",
             Self::AuthorityMismatch => {
                 "Open a connection for the host that the request names; Host and SNI must agree."
@@ -116,10 +154,15 @@ impl DenyReason {
             Self::ConnectRefused => {
                 "Unset HTTP_PROXY and HTTPS_PROXY in the workload and dial the host directly; the gate sees the traffic without a proxy setting."
             }
+            Self::DeniedByHandler => "Change the handler, or bind another one to this host.",
             Self::DeniedByRule => "Change or remove the `deny` rule that is named here.",
             Self::DeniedHost => "Remove the pattern that is named here from `denied_hosts`.",
             Self::ForbiddenAddress => {
                 "Name the address range in `[upstream] allow_ranges`, or the host and address in `[upstream] resolve`."
+            }
+            Self::HandlerFailed => "Correct the handler: the audit log has its file, line and message.",
+            Self::HandlerTimeout => {
+                "Make the handler do less, or raise `cpu_ms` or `wall_ms` in `[handler_limits]`."
             }
             Self::MalformedRequest => {
                 "Correct the client: the request must be valid HTTP with exactly one host, one length and no control characters."

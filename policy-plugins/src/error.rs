@@ -18,7 +18,7 @@ pub struct PolicyError {
 /// One thing that is wrong with a document, or probably not meant.
 ///
 /// As a [`Diagnostic`] it shows the place with a caret; serialised it is
-/// `{severity, message, line, column, help}`.
+/// `{severity, message, file, line, column, help}`.
 #[derive(Clone, Debug, Error, Serialize)]
 #[error("{message}")]
 pub struct Problem {
@@ -26,6 +26,8 @@ pub struct Problem {
     pub severity: Severity,
     /// What is wrong.
     pub message: String,
+    /// The file: the document's name as compiled, or a handler's path as the document writes it.
+    pub file: Box<str>,
     /// The line, from 1.
     pub line: usize,
     /// The column in characters, from 1.
@@ -122,6 +124,8 @@ pub(crate) struct Findings<'text> {
     found: Vec<Finding>,
     /// Stretches that messages must not show.
     hidden: Vec<Range<usize>>,
+    /// Problems of other files, which come last.
+    elsewhere: Vec<Problem>,
 }
 
 /// A problem before its place is counted out.
@@ -156,7 +160,16 @@ impl Finding {
 
 impl<'text> Findings<'text> {
     pub(crate) fn new(file_name: &'text str, text: &'text str) -> Self {
-        Self { file_name, text, found: Vec::new(), hidden: Vec::new() }
+        Self { file_name, text, found: Vec::new(), hidden: Vec::new(), elsewhere: Vec::new() }
+    }
+
+    pub(crate) fn file_name(&self) -> &'text str {
+        self.file_name
+    }
+
+    /// The document.
+    pub(crate) fn text(&self) -> &'text str {
+        self.text
     }
 
     pub(crate) fn error(&mut self, at: Range<usize>, message: impl Into<String>) -> &mut Finding {
@@ -173,6 +186,27 @@ impl<'text> Findings<'text> {
         at.start..at.start + line.len()
     }
 
+    /// The line of a byte offset, from 1, for many offsets.
+    pub(crate) fn lines(&self) -> Lines {
+        Lines(self.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect())
+    }
+
+    /// An error in another file that the document names; `at` is in bytes of its text.
+    pub(crate) fn error_elsewhere(
+        &mut self,
+        file: &str,
+        text: &str,
+        at: Range<usize>,
+        (message, help): (String, Option<String>),
+    ) {
+        let start = text.floor_char_boundary(at.start.min(text.len()));
+        let end = text.floor_char_boundary(at.end.min(text.len())).max(start);
+        let finding =
+            Finding { severity: Severity::Error, message, at: start..end, label: None, also: None, help };
+        let source = Arc::new(NamedSource::new(file, text.to_owned()));
+        self.elsewhere.push(finding.place(file, text, &source));
+    }
+
     /// Keeps a value out of what is shown of the document: it may be a secret written in the
     /// wrong place.
     pub(crate) fn hide(&mut self, at: Range<usize>) {
@@ -182,13 +216,15 @@ impl<'text> Findings<'text> {
     /// The warnings, or the error with everything that was found wrong.
     pub(crate) fn finish(self) -> Result<Vec<Problem>, PolicyError> {
         let document = Arc::new(NamedSource::new(self.file_name, self.shown()));
-        let refused = self.found.iter().any(|finding| finding.severity == Severity::Error);
+        let refused = !self.elsewhere.is_empty()
+            || self.found.iter().any(|finding| finding.severity == Severity::Error);
         let mut found = self.found;
         found.sort_by_key(|finding| finding.at.start);
         let problems: Vec<Problem> = found
             .into_iter()
             .filter(|finding| !refused || finding.severity == Severity::Error)
-            .map(|finding| finding.place(self.text, &document))
+            .map(|finding| finding.place(self.file_name, self.text, &document))
+            .chain(self.elsewhere)
             .collect();
         if refused { Err(PolicyError { file_name: self.file_name.into(), problems }) } else { Ok(problems) }
     }
@@ -210,19 +246,30 @@ impl<'text> Findings<'text> {
 }
 
 impl Finding {
-    fn place(self, text: &str, document: &Arc<NamedSource<String>>) -> Problem {
+    fn place(self, file: &str, text: &str, document: &Arc<NamedSource<String>>) -> Problem {
         let (line, column) = line_and_column(text, self.at.start);
         let mut labels = vec![LabeledSpan::new_primary_with_span(self.label, self.at)];
         labels.extend(self.also.map(|(at, label)| LabeledSpan::new_with_span(Some(label), at)));
         Problem {
             severity: self.severity,
             message: self.message,
+            file: file.into(),
             line,
             column,
             help: self.help,
             labels,
             document: Arc::clone(document),
         }
+    }
+}
+
+/// Where the lines of a text end.
+pub(crate) struct Lines(Vec<usize>);
+
+impl Lines {
+    /// The line of a byte offset, from 1.
+    pub(crate) fn of(&self, at: &Range<usize>) -> usize {
+        self.0.partition_point(|end| *end < at.start) + 1
     }
 }
 
@@ -280,6 +327,25 @@ mod tests {
     }
 
     #[test]
+    fn many_places_are_counted_alike() {
+        let text = "a\nüb\n\nc";
+        let lines = Findings::new("a.toml", text).lines();
+        for offset in (0..=text.len()).filter(|offset| text.is_char_boundary(*offset)) {
+            assert_eq!(lines.of(&(offset..offset)), line_and_column(text, offset).0, "{offset}");
+        }
+    }
+
+    #[test]
+    fn a_problem_of_another_file_stays_within_it() {
+        let mut findings = Findings::new("a.toml", "outbound = 'h.rhai'\n");
+        findings.error_elsewhere("h.rhai", "fn ü(\n", 4..99, (String::from("bad"), None));
+        let error = findings.finish().unwrap_err();
+        let problem = &error.problems()[0];
+        assert_eq!((&*problem.file, problem.line, problem.column), ("h.rhai", 1, 4));
+        assert_eq!(problem.labels[0].offset() + problem.labels[0].len(), "fn ü(\n".len());
+    }
+
+    #[test]
     fn hidden_stretches_are_not_shown_and_keep_their_length() {
         let mut findings = Findings::new("a.toml", "key = 'ab\ncd'\n");
         findings.hide(6..13);
@@ -294,7 +360,7 @@ mod tests {
         findings.warning(0..1, "odd");
         let error = findings.finish().unwrap_err();
         let problems = serde_json::to_value(error.problems()).unwrap();
-        let expected = serde_json::json!([{"severity": "error", "message": "bad", "line": 2, "column": 1, "help": "write c"}]);
+        let expected = serde_json::json!([{"severity": "error", "message": "bad", "file": "a.toml", "line": 2, "column": 1, "help": "write c"}]);
         assert_eq!(problems, expected);
     }
 }

@@ -8,7 +8,7 @@ use crate::pattern::{HostPattern, Hosts};
 /// Patterns by what they name, each with the position of its owner (a rule's, for instance).
 ///
 /// Names cost one look-up a label; ranges are few and are looked through.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HostIndex {
     names: HashMap<Box<str>, Vec<Entry>>,
     ranges: Vec<Entry>,
@@ -17,7 +17,7 @@ pub(crate) struct HostIndex {
 }
 
 /// A pattern and its owner.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) pattern: HostPattern,
     pub(crate) owner: usize,
@@ -57,6 +57,27 @@ impl HostIndex {
             Hosts::Range(_) => (None, self.ranges.as_slice()),
         };
         self.along(name, ranges)
+    }
+
+    /// The pattern that means the same as this one, if there is one.
+    pub(crate) fn same(&self, pattern: &HostPattern) -> Option<&HostPattern> {
+        if self.len == 0 {
+            return None;
+        }
+        self.around(pattern.hosts()).map(|entry| &entry.pattern).find(|own| own.is_same_as(pattern))
+    }
+
+    /// Whether a pattern that means the same as this one is here.
+    pub(crate) fn contains(&self, pattern: &HostPattern) -> bool {
+        self.same(pattern).is_some()
+    }
+
+    /// Every entry, by the position of its owner.
+    pub(crate) fn in_order(&self) -> Vec<&Entry> {
+        let mut entries: Vec<&Entry> =
+            self.names.values().flatten().chain(&self.ranges).chain(&self.any).collect();
+        entries.sort_by_key(|entry| entry.owner);
+        entries
     }
 
     /// The entries filed under the name and its parents, then these and those for any host.

@@ -2,7 +2,7 @@
 //!
 //! A [`Policy`] is compiled from one TOML document and never changes afterwards; the proxy asks it
 //! about every name, flow and request and acts on the answer. Nothing here opens a file or a
-//! socket, reads the environment or looks at a clock.
+//! socket or reads the environment; a clock is looked at only to bound a handler's run.
 //!
 //! The life of a decision: text from the wire becomes a [`Host`] or an [`Authority`], or is
 //! refused; [`RequestFacts`] go into [`Policy::decide`]; a [`Decision`] comes out, whose
@@ -12,34 +12,54 @@
 //! policy at all.
 #![forbid(unsafe_code)]
 
+mod bindings;
 mod compile;
 mod deny_reason;
+mod digest;
 mod dns;
 mod document;
 mod edits;
 mod error;
+mod handler;
 mod host;
 mod index;
+mod instance_text;
+mod lists;
+mod outbound;
+mod overrides;
 mod path;
 mod pattern;
 mod policy;
 mod refusal;
 mod rule;
 mod secret;
+mod sources;
 mod template;
 mod upstream;
 mod verdict;
 
+pub use bindings::BindingDeclaration;
 pub use deny_reason::DenyReason;
 pub use dns::{Dns, RefusedNames};
 pub use document::document_schema;
 pub use edits::{BasicAuth, Edits, HeaderEdit, QueryEdit};
 pub use error::{PolicyError, Problem, Severity};
+pub use handler::{
+    Answer, BindingKind, BodyHandle, BodyPart, BodySource, BoundHandler, Effect, Encoding, Environment,
+    Execution, HandlerAction, HandlerError, HandlerFault, HandlerInput, HandlerLimits, HandlerResponse,
+    Identity, KvOperation, LogLevel, LogLine, Object, ObjectsOperation, Outcome, OutgoingRequest, Patience,
+    Script, ScriptProblem, Step, handler_reference,
+};
 pub use host::{Authority, Host, HostError, Scheme, WrittenAuthority};
+pub use overrides::{Change, ListOverride, Override, OverrideError, Overrides};
 pub use pattern::{HostPattern, ListedIn, PatternError, Specificity};
-pub use policy::{Compiled, Policy, Reach, RequestFacts, Summary};
+pub use policy::{
+    Compiled, Effective, EffectiveEntry, ExplainedStep, Explanation, Mode, Policy, Reach, RequestFacts,
+    Source, Summary,
+};
 pub use refusal::{RefusalAnswer, RefusalFacts};
 pub use secret::{SecretDeclaration, SecretName, SecretSource};
+pub use sources::{NoSources, Sources};
 pub use template::{Template, TemplatePart};
-pub use upstream::Upstream;
-pub use verdict::{Decision, FixedAnswer, Refusal, Verdict};
+pub use upstream::{FlowsOnPublish, Upstream};
+pub use verdict::{Ask, Decision, FixedAnswer, Refusal, Verdict};

@@ -1,13 +1,16 @@
 //! One rule: what it matches and what it does with that.
 
+use std::sync::Arc;
+
 use http::Method;
 
-use crate::deny_reason::DenyReason;
 use crate::edits::Edits;
+use crate::handler::BoundHandler;
 use crate::host::{Authority, Scheme};
 use crate::path::{PathPattern, PathSpecificity, RequestPath};
 use crate::pattern::HostPattern;
-use crate::verdict::{Decision, FixedAnswer, Refusal, Verdict};
+use crate::policy::Mode;
+use crate::verdict::{Ask, FixedAnswer};
 
 /// One `[[rules]]` entry.
 #[derive(Clone, Debug)]
@@ -18,15 +21,26 @@ pub(crate) struct Rule {
     /// Empty means every path.
     pub(crate) paths: Vec<PathPattern>,
     pub(crate) effect: Effect,
+    /// Whether it refuses and asks in earnest.
+    pub(crate) mode: Mode,
 }
 
 /// What a rule does with what it matches.
 #[derive(Clone, Debug)]
 pub(crate) enum Effect {
-    Allow(Edits),
+    Allow(Allowance),
     Deny(Box<str>),
     Respond(FixedAnswer),
     Splice,
+}
+
+/// How a rule lets something through.
+#[derive(Clone, Debug)]
+pub(crate) struct Allowance {
+    pub(crate) edits: Edits,
+    pub(crate) ask: Option<Ask>,
+    /// The handler that the rule names itself.
+    pub(crate) handler: Option<Arc<BoundHandler>>,
 }
 
 impl Rule {
@@ -62,23 +76,6 @@ impl Rule {
         Some((Some(best), !self.methods.is_empty()))
     }
 
-    pub(crate) fn decision(&self) -> Decision<'_> {
-        let verdict = match &self.effect {
-            Effect::Allow(edits) => Verdict::Forward(edits),
-            Effect::Respond(answer) => Verdict::Respond(answer),
-            Effect::Deny(why) => {
-                Verdict::Refuse(Refusal { reason: DenyReason::DeniedByRule, detail: String::from(&**why) })
-            }
-            // Flows are passed on unopened before there is a request; a request was opened for
-            // another reason and is not what the rule meant.
-            Effect::Splice => Verdict::Refuse(Refusal {
-                reason: DenyReason::NoRuleMatches,
-                detail: String::from("the rule passes TLS flows on unopened and no request"),
-            }),
-        };
-        Decision { rule: Some(&self.name), verdict }
-    }
-
     /// Whether the rule leaves its hosts closed for what no rule matches.
     pub(crate) fn closes(&self) -> bool {
         matches!(self.effect, Effect::Allow(_) | Effect::Splice)
@@ -86,6 +83,10 @@ impl Rule {
 
     pub(crate) fn denies(&self) -> bool {
         matches!(self.effect, Effect::Deny(_))
+    }
+
+    pub(crate) fn is_enforced(&self) -> bool {
+        self.mode == Mode::Enforce
     }
 
     pub(crate) fn is_splice(&self) -> bool {

@@ -39,6 +39,12 @@ impl Template {
         Ok(Self { parts })
     }
 
+    /// A template of these parts; empty literals are left out.
+    pub(crate) fn from_parts(mut parts: Vec<TemplatePart>) -> Self {
+        parts.retain(|part| !matches!(part, TemplatePart::Literal(text) if text.is_empty()));
+        Self { parts }
+    }
+
     /// The parts in order.
     #[must_use]
     pub fn parts(&self) -> &[TemplatePart] {

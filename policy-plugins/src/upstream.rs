@@ -8,6 +8,16 @@ use ipnet::IpNet;
 
 use crate::host::Authority;
 
+/// What becomes of flows that pass unopened, and of upgraded ones, when a policy is published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FlowsOnPublish {
+    /// Those that the new policy does not let through are closed.
+    #[default]
+    Judge,
+    /// They go on to their end.
+    Keep,
+}
+
 /// The `[upstream]` section of the document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {

@@ -14,10 +14,21 @@ use std::path::Path;
 use http::Method;
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use sluicegate_policy::{
-    Authority, Compiled, Decision, Host, Policy, Reach, RequestFacts, Scheme, Verdict, WrittenAuthority,
+    Authority, Compiled, Decision, Host, Policy, Reach, RequestFacts, Scheme, Sources, Verdict,
+    WrittenAuthority,
 };
 
 const SEPARATOR: &str = "\n----------\n";
+
+/// The files of `golden/`.
+struct Files;
+
+impl Sources for Files {
+    fn read(&self, path: &str) -> Result<Vec<u8>, String> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        fs::read(folder.join(path)).map_err(|_| String::from("no such file"))
+    }
+}
 
 #[test]
 fn every_golden_case_holds() {
@@ -28,6 +39,9 @@ fn every_golden_case_holds() {
     let mut failures = String::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
+        if path.is_dir() {
+            continue;
+        }
         let name = path.file_name().unwrap().to_str().unwrap();
         let case = fs::read_to_string(&path).unwrap();
         let (document, expected) =
@@ -44,14 +58,15 @@ fn every_golden_case_holds() {
 }
 
 fn outcome(name: &str, document: &str, expected: &str) -> String {
-    match Policy::compile(name, document) {
+    match Policy::compile(name, document, &Files) {
         Ok(compiled) => answers(&compiled, expected),
         Err(error) => {
             let mut text = String::new();
             let handler = GraphicalReportHandler::new_themed(GraphicalTheme::none()).with_width(200);
             handler.render_report(&mut text, &error).unwrap();
             for problem in error.problems() {
-                writeln!(text, "{name}:{}:{}: {}", problem.line, problem.column, problem.message).unwrap();
+                let (file, message) = (&problem.file, &problem.message);
+                writeln!(text, "{file}:{}:{}: {message}", problem.line, problem.column).unwrap();
             }
             text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
         }
@@ -112,17 +127,24 @@ fn answer(policy: &Policy, question: &str) -> String {
 fn shown(decision: &Decision<'_>) -> String {
     let mut text = match &decision.verdict {
         Verdict::Forward(_) => String::from("forward"),
+        Verdict::Handle(handler, _) => format!("handle {}", handler.name),
         Verdict::Respond(answer) => format!("respond {}", answer.status.as_u16()),
         Verdict::Refuse(refusal) => format!("refuse {}", refusal.reason),
     };
     if let Some(rule) = decision.rule {
         write!(text, " rule={rule}").unwrap();
     }
-    if let Verdict::Forward(edits) = &decision.verdict
+    if let Verdict::Forward(edits) | Verdict::Handle(_, edits) = &decision.verdict
         && !edits.is_empty()
     {
         let secrets: Vec<&str> = edits.secrets().map(|name| name.as_str()).collect();
         write!(text, " edited secrets={}", secrets.join(",")).unwrap();
+    }
+    if let Some(ask) = decision.ask {
+        write!(text, " ask={}", ask.reason).unwrap();
+    }
+    if let Some(refusal) = &decision.would_refuse {
+        write!(text, " would_refuse={}", refusal.reason).unwrap();
     }
     text
 }

@@ -1,8 +1,10 @@
 //! What goes on on one connection of the workload: how many exchanges, and which one was refused
 //! before it was a request.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
 
 use crate::request_head::HeadFault;
 
@@ -14,6 +16,8 @@ pub struct Activity {
     refused: AtomicU64,
     begun: AtomicU64,
     active: AtomicU32,
+    watched: AtomicBool,
+    left: Notify,
 }
 
 impl Activity {
@@ -36,6 +40,23 @@ impl Activity {
         self.refused.store(number, Ordering::Release);
     }
 
+    /// Ends when the workload has closed its side of an HTTP/1 connection, which nobody else looks
+    /// for while its request waits for a person. On HTTP/2 the exchange itself is ended.
+    pub async fn left(&self) {
+        let _watch = Watch::begin(&self.watched);
+        self.left.notified().await;
+    }
+
+    /// Whether somebody waits for the workload to leave.
+    pub fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the workload has closed its side.
+    pub fn leave(&self) {
+        self.left.notify_one();
+    }
+
     /// Whether an exchange is going on.
     pub fn is_active(&self) -> bool {
         self.active.load(Ordering::Relaxed) > 0
@@ -54,5 +75,21 @@ pub struct Active(Arc<Activity>);
 impl Drop for Active {
     fn drop(&mut self) {
         self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// As long as it lives, somebody waits for the workload to leave.
+struct Watch<'activity>(&'activity AtomicBool);
+
+impl<'activity> Watch<'activity> {
+    fn begin(watched: &'activity AtomicBool) -> Self {
+        watched.store(true, Ordering::Relaxed);
+        Self(watched)
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::capture::{Helper, Ready, Target};
+use crate::controller::Sealing;
 use crate::instance::{Instance, InstanceError};
 use crate::process;
 
@@ -53,7 +54,7 @@ pub fn attach(
     }
     process::drop_privileges().map_err(|error| InstanceError::System("drop privileges", error))?;
     instance.check_secrets()?;
-    let serving = instance.serve(captured)?;
+    let serving = instance.serve(captured, Sealing::Apart)?;
     started(&serving.ready);
     let told = serving.runtime.block_on(until_told_to_stop());
     serving.stop();

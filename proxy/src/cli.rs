@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -11,14 +12,23 @@ use serde_json::json;
 use crate::attach::{self, Namespace};
 use crate::capture::Ready;
 use crate::causes::in_words;
+use crate::commands::{self, ControlCommand};
 use crate::exit;
-use crate::instance::{Instance, InstanceError, Loaded, random};
+use crate::instance::{Instance, InstanceError, InstanceSettings, Loaded, random};
 use crate::log_command::{self, LogCommand};
-use crate::policy_command::{self, PolicyCommand};
 use crate::{report, workload};
 
 /// The longest instance name: it is part of file names and of the authority's subject.
 const NAME_BYTES_MAX: usize = 40;
+
+/// The longest container id: as long as those of container engines. It is part of keys and file names.
+const CONTAINER_ID_BYTES_MAX: usize = 64;
+
+/// The longest name of a label, in bytes.
+const LABEL_NAME_BYTES_MAX: usize = 64;
+
+/// The longest value of a label, in bytes; each handler call carries all labels.
+const LABEL_VALUE_BYTES_MAX: usize = 256;
 
 /// Transparent egress gate: a sealed program, every request judged, credentials added outside.
 #[derive(Debug, Parser)]
@@ -36,9 +46,8 @@ enum Command {
     /// Seal an existing network namespace that holds nothing but `lo`, until SIGTERM
     #[command(after_help = ATTACH_EXAMPLES)]
     Attach(AttachOptions),
-    /// Check policy documents
-    #[command(subcommand)]
-    Policy(PolicyCommand),
+    #[command(flatten)]
+    Control(ControlCommand),
     /// Read and verify the audit log
     #[command(subcommand)]
     Log(LogCommand),
@@ -79,9 +88,22 @@ struct InstanceOptions {
     /// The audit log, `-` for standard output; by default a file in the state folder
     #[arg(long, value_name = "FILE", env = "SLUICEGATE_LOG")]
     log: Option<PathBuf>,
-    /// The instance's name, in the log and in file names; by default a random one
+    /// The instance's name, in the log and in file names; by default a random one. With a name, what
+    /// is changed at run time is kept and counts again at the next start
     #[arg(long, value_name = "NAME", value_parser = parse_name)]
     name: Option<String>,
+    /// The container that is served, for handlers, stores and `source` of secrets; by default the name
+    #[arg(long, value_name = "ID", value_parser = parse_container_id)]
+    container_id: Option<String>,
+    /// A label for handlers, `ctx.labels`; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    labels: Vec<(String, String)>,
+    /// The state folder: stores, what is changed at run time, and the log if not named
+    #[arg(long, value_name = "DIR", env = "SLUICEGATE_STATE")]
+    state: Option<PathBuf>,
+    /// Make no control socket: nobody can ask or change the instance while it runs
+    #[arg(long)]
+    no_control: bool,
     /// Say nothing at start
     #[arg(long, short)]
     quiet: bool,
@@ -117,7 +139,7 @@ impl Cli {
         match self.command {
             Command::Run(options) => ended(run(options)),
             Command::Attach(options) => ended(attach(&options)),
-            Command::Policy(command) => printed(policy_command::run(&command)),
+            Command::Control(command) => commands::run(&command),
             Command::Log(command) => log_command::run(&command).unwrap_or_else(|error| {
                 let hint = error.hint().map(|hint| format!("  hint: {hint}\n")).unwrap_or_default();
                 drop(write!(io::stderr(), "sluicegate: {}\n{hint}", in_words(&error)));
@@ -133,30 +155,43 @@ impl Cli {
 }
 
 fn run(options: RunOptions) -> Result<u8, InstanceError> {
-    let instance = prepare(&options.instance)?;
+    let instance = prepare(&options.instance, true)?;
     workload::run(&instance, options.command, |ready| {
         announce(&instance, &options.instance, ready, &mut io::stderr());
     })
 }
 
 fn attach(options: &AttachOptions) -> Result<u8, InstanceError> {
-    let instance = prepare(&options.instance)?;
+    let instance = prepare(&options.instance, false)?;
     attach::attach(&instance, &options.namespace, options.ca_file.as_deref(), |ready| {
         announce(&instance, &options.instance, ready, &mut io::stdout());
     })?;
     Ok(exit::OK)
 }
 
-fn prepare(options: &InstanceOptions) -> Result<Instance, InstanceError> {
+fn prepare(options: &InstanceOptions, shares_files: bool) -> Result<Instance, InstanceError> {
     let loaded = Loaded::read(options.policy.as_deref())?;
-    if let Some(file) = &loaded.file {
-        report::warnings(file, &loaded.warnings);
-    }
+    report::warnings(&loaded.warnings);
+    let instance = Instance::prepare(settings(options, shares_files)?, loaded)?;
+    report::ignored(&instance.ignored);
+    Ok(instance)
+}
+
+fn settings(options: &InstanceOptions, shares_files: bool) -> Result<InstanceSettings, InstanceError> {
     let name = match &options.name {
         Some(name) => name.clone(),
         None => format!("sg-{:08x}", random()?),
     };
-    Instance::prepare(name, loaded, options.log.as_deref())
+    Ok(InstanceSettings {
+        named: options.name.is_some(),
+        container_id: options.container_id.as_ref().unwrap_or(&name).clone(),
+        labels: options.labels.iter().cloned().collect::<BTreeMap<_, _>>(),
+        log: options.log.clone(),
+        state: options.state.clone(),
+        control: !options.no_control,
+        shares_files,
+        name,
+    })
 }
 
 fn announce(instance: &Instance, options: &InstanceOptions, ready: &Ready, out: &mut dyn Write) {
@@ -167,8 +202,8 @@ fn announce(instance: &Instance, options: &InstanceOptions, ready: &Ready, out: 
             "namespace": ready.namespace,
             "exclusive": ready.exclusive,
             "attach_us": ready.attach_us,
-            "policy": instance.loaded.file,
-            "generation": instance.loaded.policy.generation(),
+            "policy": instance.loaded.file(),
+            "generation": instance.generation().policy.generation(),
             "log": instance.log_file,
         });
         drop(writeln!(out, "{line}").and_then(|()| out.flush()));
@@ -195,13 +230,94 @@ fn printed(result: io::Result<u8>) -> u8 {
     }
 }
 
-fn parse_name(text: &str) -> Result<String, String> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    let fits = !text.is_empty()
-        && text.len() <= NAME_BYTES_MAX
-        && text.bytes().all(plain)
-        && !text.starts_with(['.', '-']);
+/// Reads an instance's name.
+///
+/// # Errors
+/// What a name is made of, in words.
+pub(crate) fn parse_name(text: &str) -> Result<String, String> {
+    let fits = text.len() <= NAME_BYTES_MAX && is_plain(text) && !text.starts_with(['.', '-']);
     fits.then(|| text.to_owned()).ok_or_else(|| {
         format!("a name has 1 to {NAME_BYTES_MAX} letters, digits, `-`, `_` or `.`, and begins with neither `-` nor `.`")
     })
+}
+
+fn parse_container_id(text: &str) -> Result<String, String> {
+    let fits = text.len() <= CONTAINER_ID_BYTES_MAX && is_plain(text) && !text.starts_with('.');
+    fits.then(|| text.to_owned()).ok_or_else(|| {
+        format!("a container id has 1 to {CONTAINER_ID_BYTES_MAX} letters, digits, `-`, `_` or `.`, and does not begin with `.`")
+    })
+}
+
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("a label is written KEY=VALUE")?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
+    if name.is_empty() || name.len() > LABEL_NAME_BYTES_MAX || !name.bytes().all(plain) {
+        let what = "letters, digits, `-`, `_`, `.` or `/`";
+        return Err(format!("the name of a label has 1 to {LABEL_NAME_BYTES_MAX} {what}"));
+    }
+    if value.len() > LABEL_VALUE_BYTES_MAX || value.contains(char::is_control) {
+        let what = "bytes and no control characters";
+        return Err(format!("the value of a label has at most {LABEL_VALUE_BYTES_MAX} {what}"));
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Whether the text can be part of a file name, a key and a header without being escaped.
+fn is_plain(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    !text.is_empty() && text.bytes().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_container_id_fits_into_keys_and_file_names() {
+        for id in ["a", "4f2c", "pod_1.x-y", "-a", &"x".repeat(64)] {
+            assert_eq!(parse_container_id(id).as_deref(), Ok(id));
+        }
+        for id in ["", ".", "..", ".a", "a/b", "a b", "ü", "a\n", "{x}", &"x".repeat(65)] {
+            assert!(parse_container_id(id).is_err(), "{id}");
+        }
+        assert!(parse_name("-a").is_err() && parse_name(&"x".repeat(41)).is_err());
+    }
+
+    #[test]
+    fn a_label_has_a_name_and_a_value() {
+        let label = |name: &str, value: &str| Ok((name.to_owned(), value.to_owned()));
+        assert_eq!(parse_label("team=blue"), label("team", "blue"));
+        assert_eq!(parse_label("example.org/x=a=b c"), label("example.org/x", "a=b c"));
+        assert_eq!(parse_label("empty="), label("empty", ""));
+        let long = format!("a={}", "x".repeat(LABEL_VALUE_BYTES_MAX + 1));
+        for text in ["", "team", "=x", "a b=c", "a=\u{1b}[2J", &long] {
+            assert!(parse_label(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_has_a_default() {
+        let arguments =
+            ["sluicegate", "run", "--name", "box", "--label", "a=1", "--label", "a=2", "--", "true"];
+        let Ok(Cli { command: Command::Run(options) }) = Cli::try_parse_from(arguments) else {
+            panic!("not parsed");
+        };
+        let settings = settings(&options.instance, false).unwrap();
+        assert_eq!((settings.name.as_str(), settings.container_id.as_str()), ("box", "box"));
+        assert_eq!(settings.labels, BTreeMap::from([("a".to_owned(), "2".to_owned())]));
+        assert!(settings.named && settings.control);
+        let arguments = ["sluicegate", "attach", "--no-control", "--container-id", "c1", "pid:1"];
+        let Ok(Cli { command: Command::Attach(options) }) = Cli::try_parse_from(arguments) else {
+            panic!("not parsed");
+        };
+        let settings = super::settings(&options.instance, false).unwrap();
+        assert!(settings.name.starts_with("sg-"), "{settings:?}");
+        assert_eq!(settings.container_id, "c1");
+        assert!(!settings.named && !settings.control);
+    }
 }

@@ -1,23 +1,26 @@
-//! A rule's edits applied to a request, secrets last: the one place where a secret's value is put
-//! onto anything.
+//! Edits of a rule or a handler applied to a request, secrets last: the one place where a secret's
+//! value is put onto a request.
 //!
 //! **Invariant:** a secret goes on only when its declaration admits this authority over this
 //! scheme, into its slot once, after the workload's own values of that slot were removed.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Uri, request};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sluicegate_policy::{
-    Authority, BasicAuth, DenyReason, Edits, HeaderEdit, Policy, QueryEdit, Scheme, Template, TemplatePart,
+    Authority, BasicAuth, BodyPart, DenyReason, Edits, Encoding, HeaderEdit, Policy, QueryEdit, Scheme,
+    SecretName, Template, TemplatePart,
 };
 use zeroize::Zeroizing;
 
-use crate::secrets::{SecretError, Secrets};
+use crate::secrets::{Secret, SecretError, Secrets};
 
 /// What is left as it is in a query value: the unreserved characters of RFC 3986 section 2.3.
 const QUERY_ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -57,6 +60,7 @@ impl CredentialError {
 }
 
 /// Where a request is about to go, and what may be put on it.
+#[derive(Clone, Copy, Debug)]
 pub struct Slots<'a> {
     /// The policy in force for this exchange.
     pub policy: &'a Policy,
@@ -92,6 +96,24 @@ impl Slots<'_> {
             self.basic_auth(basic, &mut parts.headers)?;
         }
         Ok(())
+    }
+
+    /// A body with its secrets in place.
+    ///
+    /// # Errors
+    /// [`CredentialError`].
+    pub fn fill_body(&self, parts: &[BodyPart]) -> Result<Bytes, CredentialError> {
+        let mut body = Vec::new();
+        for part in parts {
+            match part {
+                BodyPart::Literal(bytes) => body.extend_from_slice(bytes),
+                BodyPart::Secret(name, encoding) => {
+                    let secret = self.admitted(name)?;
+                    put_encoded(secret.bytes(), *encoding, &mut body)?;
+                }
+            }
+        }
+        Ok(Bytes::from(body))
     }
 
     fn header_value(&self, template: &Template) -> Result<HeaderValue, CredentialError> {
@@ -148,27 +170,43 @@ impl Slots<'_> {
         for part in template.parts() {
             match part {
                 TemplatePart::Literal(literal) => text.extend_from_slice(literal.as_bytes()),
-                TemplatePart::Secret(name) => {
-                    let declaration = self.policy.secrets().iter().find(|it| it.name == *name);
-                    let travels = declaration.is_some_and(|it| it.travels_by(self.scheme));
-                    let bound = declaration.is_some_and(|it| it.is_bound_to(self.authority, self.scheme));
-                    if !(travels && bound) {
-                        return Err(CredentialError::NotAdmitted {
-                            name: name.to_string(),
-                            authority: self.authority.clone(),
-                            scheme: self.scheme,
-                            reason: if travels {
-                                DenyReason::SecretNotBound
-                            } else {
-                                DenyReason::SecretOverPlainHttp
-                            },
-                        });
-                    }
-                    let secret = self.secrets.reveal(name).map_err(CredentialError::Unavailable)?;
-                    text.extend_from_slice(secret.bytes());
-                }
+                TemplatePart::Secret(name) => text.extend_from_slice(self.admitted(name)?.bytes()),
             }
         }
         Ok(text)
     }
+
+    /// The value of a secret that may go where this request goes.
+    fn admitted(&self, name: &SecretName) -> Result<Arc<Secret>, CredentialError> {
+        let declaration = self.policy.secrets().iter().find(|it| it.name == *name);
+        let travels = declaration.is_some_and(|it| it.travels_by(self.scheme));
+        let bound = declaration.is_some_and(|it| it.is_bound_to(self.authority, self.scheme));
+        if !(travels && bound) {
+            return Err(CredentialError::NotAdmitted {
+                name: name.to_string(),
+                authority: self.authority.clone(),
+                scheme: self.scheme,
+                reason: if travels { DenyReason::SecretNotBound } else { DenyReason::SecretOverPlainHttp },
+            });
+        }
+        self.secrets.reveal(name).map_err(CredentialError::Unavailable)
+    }
+}
+
+/// Writes a value so that it stays within its slot of the body.
+fn put_encoded(value: &[u8], encoding: Encoding, body: &mut Vec<u8>) -> Result<(), CredentialError> {
+    match encoding {
+        Encoding::Raw => body.extend_from_slice(value),
+        Encoding::Json => {
+            let text = std::str::from_utf8(value).map_err(|_| CredentialError::Slot)?;
+            let quoted = Zeroizing::new(serde_json::to_vec(text).map_err(|_| CredentialError::Slot)?);
+            let inside = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default();
+            body.extend_from_slice(inside);
+        }
+        Encoding::Form => {
+            let encoded = percent_encoding::percent_encode(value, QUERY_ENCODED);
+            encoded.for_each(|piece| body.extend_from_slice(piece.as_bytes()));
+        }
+    }
+    Ok(())
 }

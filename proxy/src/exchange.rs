@@ -1,7 +1,8 @@
-//! One request and its response: authority, verdict, credentials, upstream, answer, record.
+//! One request and its response: authority, verdict, handler, credentials, upstream, answer, record.
 //!
-//! **Invariant:** every path through here returns a response and leaves exactly one record; nothing
-//! is sent before the verdict, and no secret is on before the last edit.
+//! **Invariant:** every path through here returns a response and leaves exactly one record of the
+//! exchange; nothing is sent before the verdict, and no secret is on before the last edit. One
+//! generation of the policy is held from the verdict to the response's end.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -12,18 +13,21 @@ use http::{Method, Request, Response, Version, request};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use rustls::ProtocolVersion;
-use sluicegate_policy::{Authority, DenyReason, Edits, RequestFacts, Verdict};
+use sluicegate_policy::{Ask, Authority, BoundHandler, DenyReason, Edits, Refusal, RequestFacts, Verdict};
 
 use crate::accept::ClientAddress;
 use crate::activity::{Active, Activity};
-use crate::audit::{self, AuditRecord};
-use crate::body::{RequestBody, ResponseBody};
-use crate::credentials::Slots;
+use crate::approvals::{self, Question};
+use crate::audit::AuditRecord;
+use crate::body::{RequestBody, ResponseBody, WorkloadBody};
 use crate::gate::Gate;
+use crate::generation::Generation;
+use crate::handling;
 use crate::hop;
 use crate::request_authority::{ConnectionName, authority};
 use crate::request_head::HeadFault;
 use crate::respond::{self, Failure};
+use crate::send::{Sending, credentials};
 use crate::upstream::Origin;
 
 /// What the exchanges of one connection have in common.
@@ -59,31 +63,55 @@ impl Service<Request<Incoming>> for Exchanges {
     }
 }
 
+/// What a request has been judged to be.
+#[derive(Debug)]
+pub struct Judged<'generation> {
+    /// Whom it is for.
+    pub authority: Authority,
+    /// What the rule that let it through changes.
+    pub edits: &'generation Edits,
+    /// What it is given to instead of being sent.
+    pub handler: Option<&'generation Arc<BoundHandler>>,
+    /// Whether a person has to agree first.
+    pub ask: Option<&'generation Ask>,
+}
+
+enum Decided<'generation> {
+    Judged(Judged<'generation>),
+    Answered(Response<ResponseBody>),
+}
+
 impl Connection {
     async fn exchange(&self, request: Request<Incoming>) -> Response<ResponseBody> {
         let (active, fault) = self.activity.begin();
-        let mut record = self.begin_record();
+        let generation = self.gate.generation();
+        let mut record = self.begin_record(&generation);
         if let Some(fault) = fault {
-            return self.fail(&Failure::Malformed(fault), &Method::GET, record);
+            let failure = Failure::Malformed(fault);
+            return respond::failure(&failure, &generation.policy, &Method::GET, &mut record);
         }
-        let (mut head, body) = request.into_parts();
+        let (mut head, body) = request.map(WorkloadBody::new).into_parts();
         record.method = Some(head.method.clone());
         record.client_version = Some(head.version);
         record.set_path(head.uri.path());
         let method = head.method.clone();
-        let decided = match self.judge(&mut head, &mut record) {
-            Ok(Decided::Forward(origin)) => {
-                self.forward(Request::from_parts(head, body), &origin, (record, active)).await
+        let answered = match self.judge(&generation, &mut head, &mut record) {
+            Ok(Decided::Judged(judged)) => {
+                let request = Request::from_parts(head, body);
+                self.carry_out(&generation, judged, request, (record, active)).await
             }
             Ok(Decided::Answered(response)) => Ok(response),
             Err(failure) => Err((failure, record)),
         };
-        decided.unwrap_or_else(|(failure, record)| self.fail(&failure, &method, record))
+        answered.unwrap_or_else(|(failure, mut record)| {
+            respond::failure(&failure, &generation.policy, &method, &mut record)
+        })
     }
 
-    fn begin_record(&self) -> AuditRecord {
+    fn begin_record(&self, generation: &Generation) -> AuditRecord {
         let original_destination = self.name.original_destination.0;
         let mut record = self.gate.log.exchange(self.client.0, original_destination);
+        record.generation = Some(Arc::clone(&generation.id));
         record.request_id = Some(self.gate.request_id());
         record.scheme = Some(self.name.scheme.as_str());
         record.sni.clone_from(&self.sni);
@@ -91,12 +119,46 @@ impl Connection {
         record
     }
 
-    fn fail(&self, failure: &Failure, method: &Method, mut record: AuditRecord) -> Response<ResponseBody> {
-        respond::failure(failure, &self.gate.policy, method, &mut record)
+    /// Everything up to the verdict; sends nothing.
+    fn judge<'generation>(
+        &self,
+        generation: &'generation Generation,
+        head: &mut request::Parts,
+        record: &mut AuditRecord,
+    ) -> Result<Decided<'generation>, Failure> {
+        let authority = self.read_authority(head, record)?;
+        let decision = generation.policy.decide(&RequestFacts {
+            scheme: self.name.scheme,
+            authority: &authority,
+            method: &head.method,
+            path: head.uri.path(),
+        });
+        record.rule = decision.rule.map(String::from);
+        record.would_refuse = decision.would_refuse.as_ref().map(|refusal| refusal.reason.as_str());
+        let (edits, handler) = match decision.verdict {
+            Verdict::Forward(edits) => (edits, None),
+            Verdict::Handle(handler, edits) => (edits, Some(handler)),
+            Verdict::Refuse(mut refusal) => {
+                let unnamed = matches!(refusal.reason, DenyReason::NotNamed | DenyReason::NotInAllowedHosts);
+                if unnamed && self.name.tls_name.is_some() && self.sni.is_none() {
+                    // The address stood in for a name, which is what was missing.
+                    refusal.reason = DenyReason::ServerNameMissing;
+                }
+                return Err(Failure::Refused(refusal));
+            }
+            Verdict::Respond(answer) => {
+                return Ok(Decided::Answered(respond::fixed(answer, &head.method, record)));
+            }
+        };
+        if hop::asks_for_upgrade(&head.headers) {
+            return Err(DenyReason::UpgradeNotSupported.into());
+        }
+        hop::strip_request(&mut head.headers);
+        Ok(Decided::Judged(Judged { authority, edits, handler, ask: decision.ask }))
     }
 
-    /// Everything up to the verdict; sends nothing.
-    fn judge(&self, head: &mut request::Parts, record: &mut AuditRecord) -> Result<Decided, Failure> {
+    /// The one authority that the request is judged, sent and logged by.
+    fn read_authority(&self, head: &request::Parts, record: &mut AuditRecord) -> Result<Authority, Failure> {
         if !self.gate.log.is_healthy() {
             return Err(DenyReason::AuditUnavailable.into());
         }
@@ -116,98 +178,120 @@ impl Connection {
         })?;
         record.host = Some(authority.host.to_string());
         record.port = Some(authority.port);
-        let decision = self.gate.policy.decide(&RequestFacts {
-            scheme: self.name.scheme,
-            authority: &authority,
-            method: &head.method,
-            path: head.uri.path(),
-        });
-        record.rule = decision.rule.map(String::from);
-        let edits = match decision.verdict {
-            Verdict::Forward(edits) => edits,
-            Verdict::Refuse(mut refusal) => {
-                let unnamed = matches!(refusal.reason, DenyReason::NotNamed | DenyReason::NotInAllowedHosts);
-                if unnamed && self.name.tls_name.is_some() && self.sni.is_none() {
-                    // The address stood in for a name, which is what was missing.
-                    refusal.reason = DenyReason::ServerNameMissing;
-                }
-                return Err(Failure::Refused(refusal));
-            }
-            Verdict::Respond(answer) => {
-                return Ok(Decided::Answered(respond::fixed(answer, &head.method, record)));
-            }
-        };
-        if hop::asks_for_upgrade(&head.headers) {
-            return Err(DenyReason::UpgradeNotSupported.into());
-        }
-        hop::strip_request(&mut head.headers);
-        self.put_on(edits, head, &authority, record)?;
-        let credentials = edits.secrets().cloned().collect();
-        let scheme = self.name.scheme;
-        let multiplexed = head.version == Version::HTTP_2;
-        Ok(Decided::Forward(Origin { scheme, authority, multiplexed, credentials }))
+        Ok(authority)
     }
 
-    fn put_on(
+    /// Acts on a verdict that lets the request go on.
+    async fn carry_out(
         &self,
-        edits: &Edits,
-        head: &mut request::Parts,
-        authority: &Authority,
-        record: &mut AuditRecord,
-    ) -> Result<(), Failure> {
-        if edits.is_empty() {
-            return Ok(());
+        generation: &Arc<Generation>,
+        judged: Judged<'_>,
+        request: Request<WorkloadBody>,
+        (mut record, active): (AuditRecord, Active),
+    ) -> Result<Response<ResponseBody>, (Failure, AuditRecord)> {
+        if let Some(ask) = judged.ask {
+            let question = Question {
+                reason: ask.reason.clone(),
+                asked_by: record.rule.as_deref().unwrap_or_default().into(),
+                patience: ask.patience,
+                ..self.question(&judged.authority, request.method(), request.uri(), &record)
+            };
+            if let Err(failure) = self.approve(question, &mut record).await {
+                return Err((failure, record));
+            }
         }
-        let slots = Slots {
-            policy: &self.gate.policy,
-            secrets: &self.gate.secrets,
-            authority,
-            scheme: self.name.scheme,
-        };
-        slots.apply(edits, head)?;
-        record.credentials = edits.secrets().map(ToString::to_string).collect();
-        record.credentials.dedup();
-        Ok(())
+        match judged.handler {
+            // Boxed: most requests have no handler, and shall not have the room for one.
+            Some(handler) => {
+                let exchange = handling::Exchange { connection: self, generation, judged: &judged, handler };
+                Box::pin(exchange.handle(request, record, active)).await
+            }
+            None => self.forward(generation, judged, request, (record, active)).await,
+        }
     }
 
     /// Sends the request and wraps the answer; the record goes with the answer's body.
     async fn forward(
         &self,
-        request: Request<Incoming>,
-        origin: &Origin,
+        generation: &Arc<Generation>,
+        judged: Judged<'_>,
+        request: Request<WorkloadBody>,
         (mut record, active): (AuditRecord, Active),
     ) -> Result<Response<ResponseBody>, (Failure, AuditRecord)> {
-        let idle = self.gate.policy.upstream().idle_timeout;
-        let bytes = record.request_bytes_counter();
-        let (head, body) = request.into_parts();
-        let (body, progress) = RequestBody::new(body, bytes, idle);
-        let sent = self.gate.upstream.send(origin, Request::from_parts(head, body), &progress);
-        let answered = match Box::pin(sent).await {
-            Ok(answered) => answered,
-            Err(error) => {
-                if !error.was_sent() {
-                    record.credentials.clear();
-                }
-                return Err((error.into(), record));
-            }
+        let edits = [judged.edits];
+        let (mut head, body) = request.into_parts();
+        let origin = Origin {
+            scheme: self.name.scheme,
+            authority: judged.authority,
+            multiplexed: head.version == Version::HTTP_2,
+            credentials: credentials(&edits),
         };
-        record.mark_first_byte();
-        record.verdict = Some(audit::Verdict::Allowed);
-        record.upstream = Some(answered.address);
-        record.connect = Some(answered.connect);
-        record.retries = Some(answered.retries).filter(|&retries| retries > 0);
+        let sending = Sending { generation, origin: &origin, edits: &edits };
+        if let Err(failure) = sending.put_on(&mut head, &mut record) {
+            return Err((failure, record));
+        }
+        let idle = generation.policy.upstream().idle_timeout;
+        let (body, progress) = RequestBody::new(body, record.request_bytes_counter(), idle);
+        let sent = sending.send(Request::from_parts(head, body), &progress, &mut record).await;
+        let answered = match sent {
+            Ok(answered) => answered,
+            Err(failure) => return Err((failure, record)),
+        };
         let (mut head, body) = answered.response.into_parts();
-        record.upstream_version = Some(head.version);
-        record.upstream_status = Some(head.status.as_u16());
-        record.status = Some(head.status.as_u16());
-        hop::strip_response(&mut head.headers);
+        let scrubber = match sending.scrub(&mut head) {
+            Ok(scrubber) => scrubber,
+            Err(failure) => return Err((failure, record)),
+        };
         let body = ResponseBody::upstream(body, idle, record, answered.lease, active);
-        Ok(Response::from_parts(head, body))
+        Ok(Response::from_parts(head, body.scrubbed(scrubber)))
     }
-}
 
-/// What comes after the verdict.
-enum Decided {
-    Forward(Origin),
-    Answered(Response<ResponseBody>),
+    /// What a person is told about a request, but for who asks and why.
+    pub fn question(
+        &self,
+        authority: &Authority,
+        method: &Method,
+        uri: &http::Uri,
+        record: &AuditRecord,
+    ) -> Question {
+        Question {
+            request_id: record.request_id.as_deref().unwrap_or_default().into(),
+            instance: self.gate.identity.instance_id.clone(),
+            method: method.clone(),
+            scheme: self.name.scheme,
+            authority: authority.clone(),
+            target: uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).into(),
+            reason: Box::default(),
+            asked_by: Box::default(),
+            patience: std::time::Duration::ZERO,
+        }
+    }
+
+    /// Holds a request until a person has answered.
+    ///
+    /// # Errors
+    /// The refusal, where nobody allowed it.
+    pub async fn approve(&self, question: Question, record: &mut AuditRecord) -> Result<(), Failure> {
+        let asked = question.reason.clone();
+        let verdict = tokio::select! {
+            verdict = self.gate.approvals.ask(question) => Some(verdict),
+            () = self.activity.left() => None,
+        };
+        let (id, reason, detail) = match verdict {
+            Some(approvals::Verdict::Allowed { id, .. }) => {
+                record.approval = Some(id);
+                return Ok(());
+            }
+            Some(approvals::Verdict::Denied { id }) => {
+                (Some(id), DenyReason::ApprovalDenied, "a person said no")
+            }
+            Some(approvals::Verdict::TimedOut { id }) => {
+                (Some(id), DenyReason::ApprovalTimeout, "nobody answered")
+            }
+            Some(approvals::Verdict::Full) => (None, DenyReason::ApprovalsFull, "too many requests wait"),
+            None => (None, DenyReason::ApprovalTimeout, "the workload no longer waits"),
+        };
+        record.approval = id;
+        Err(Failure::Refused(Refusal { reason, detail: format!("{detail}; asked was: {asked}") }))
+    }
 }

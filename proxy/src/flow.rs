@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ProtocolVersion;
-use sluicegate_policy::{Authority, DenyReason, Host, Scheme};
+use sluicegate_policy::{Authority, DenyReason, FlowsOnPublish, Host, Scheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::accept::{Accepted, ClientAddress, OriginalDestination};
@@ -15,6 +15,7 @@ use crate::audit::{AuditRecord, Protocol as Transport, Verdict};
 use crate::causes::in_words;
 use crate::exchange::{Connection, Exchanges};
 use crate::gate::Gate;
+use crate::generation::Generation;
 use crate::head_guard::{Deadlines, HeadGuard};
 use crate::name_server;
 use crate::request_authority::ConnectionName;
@@ -163,10 +164,13 @@ impl From {
 async fn serve_tls(gate: &Arc<Gate>, from: From, greeting: Greeting) -> Result<(), FlowError> {
     let port = from.original_destination.port();
     let authority = Authority { host: greeting.name.clone(), port };
-    if let Some(rule) = gate.policy.splices(&authority) {
-        let record = splice_record(gate, from, &authority, rule);
-        return serve_spliced(gate, greeting, &authority, record).await;
+    let generation = gate.generation();
+    if let Some(rule) = generation.policy.splices(&authority) {
+        let mut record = splice_record(gate, from, &authority, rule);
+        record.generation = Some(Arc::clone(&generation.id));
+        return serve_spliced(gate, &generation, greeting, &authority, record).await;
     }
+    drop(generation);
     let (name, sni) = (greeting.name.clone(), greeting.sni.clone());
     let failed = |source| FlowError::Tls { name: Some(name.clone()), source };
     let config = match leaf_name(&name)
@@ -202,6 +206,7 @@ fn splice_record(gate: &Gate, from: From, authority: &Authority, rule: &str) -> 
 /// The workload's own TLS, end to end: judged by its name, dialled by our resolution of it.
 async fn serve_spliced(
     gate: &Arc<Gate>,
+    generation: &Generation,
     greeting: Greeting,
     authority: &Authority,
     mut record: AuditRecord,
@@ -214,7 +219,7 @@ async fn serve_spliced(
         reset(workload);
         return Ok(());
     }
-    match gate.upstream.connect_raw(authority).await {
+    match generation.upstream.connect_raw(authority).await {
         Err(error) => {
             record.reason = Some(error.code());
             record.set_detail(in_words(&error));
@@ -224,8 +229,17 @@ async fn serve_spliced(
             record.verdict = Some(Verdict::Allowed);
             record.upstream = Some(address);
             let counters = (record.request_bytes_counter(), record.response_bytes_counter());
-            let idle = gate.policy.upstream().idle_timeout;
-            let copied = splice(workload, upstream, seen, counters, idle).await;
+            let idle = generation.policy.upstream().idle_timeout;
+            let spliced = splice(workload, upstream, seen, counters, idle);
+            // Its bytes are in many hands by then: both ends are closed when the copy is dropped.
+            let copied = tokio::select! {
+                copied = spliced => copied,
+                () = until_not_allowed(gate, authority) => {
+                    record.complete = Some(false);
+                    record.set_detail("closed: a newer policy does not pass this flow on");
+                    return Ok(());
+                }
+            };
             record.complete = Some(copied.is_ok());
             if let Err(error) = copied {
                 record.set_detail(error.to_string());
@@ -233,6 +247,20 @@ async fn serve_spliced(
         }
     }
     Ok(())
+}
+
+/// Ends when a policy comes that does not splice the authority, and does not say to keep such flows.
+async fn until_not_allowed(gate: &Gate, authority: &Authority) {
+    let mut current = gate.current.subscribe();
+    // One may have come since the flow was judged.
+    current.mark_changed();
+    while current.changed().await.is_ok() {
+        let policy = Arc::clone(&current.borrow_and_update().policy);
+        if policy.flows_on_publish() == FlowsOnPublish::Judge && policy.splices(authority).is_none() {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 async fn serve_http1<Io>(gate: &Arc<Gate>, told: Told, io: Io)

@@ -286,7 +286,26 @@ fn poll_read_at_most<Io: AsyncRead + Unpin>(
     Poll::Ready(Ok((buf.filled().len() - before) as u64))
 }
 
-impl<Io: AsyncWrite + Unpin> AsyncWrite for HeadGuard<Io> {
+impl<Io: AsyncRead + Unpin> HeadGuard<Io> {
+    /// Reads ahead while an exchange waits for a person: hyper does not read then, and would not see
+    /// that the workload is gone. What comes is kept for hyper, up to a bound.
+    fn watch(&mut self, cx: &mut Context<'_>) {
+        while self.activity.is_watched() && self.held.len() < READ_BYTES {
+            let was_empty = self.held.is_empty();
+            self.held.reserve(READ_BYTES);
+            match poll_read_buf(Pin::new(&mut self.io), cx, &mut self.held) {
+                Poll::Ready(Ok(0) | Err(_)) => return self.activity.leave(),
+                Poll::Ready(Ok(_)) if was_empty && matches!(self.position, Position::Head) => {
+                    self.deadline = Instant::now() + self.deadlines.head;
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => return,
+            }
+        }
+    }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HeadGuard<Io> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
@@ -304,6 +323,8 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for HeadGuard<Io> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes whenever it was woken.
+        self.watch(cx);
         Pin::new(&mut self.io).poll_flush(cx)
     }
 

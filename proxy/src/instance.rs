@@ -3,32 +3,39 @@
 //! **Invariant:** the capture stands before the workload's first instruction, and the gate answers
 //! before the capture lets anything wait.
 
-use std::fs::OpenOptions;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use miette::Diagnostic;
-use rustls::pki_types::CertificateDer;
 use sluicegate_certs::{CertificateAuthority, DEFAULT_CAPACITY, LeafCache};
-use sluicegate_policy::{Compiled, Policy, PolicyError, Problem};
+use sluicegate_policy::{Compiled, Execution, Identity, Policy, PolicyError, Problem};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::accept::accept;
+use crate::approvals::Approvals;
 use crate::audit::{AuditError, Destination, Log, LogOptions, default_log_folder};
 use crate::capture::{CaptureError, Captured, Ready};
-use crate::exit;
-use crate::gate::Gate;
+use crate::control::ControlSocket;
+use crate::controller::{About, Beginning, Controller, Sealing};
+use crate::document::{Bundle, DocumentError};
+use crate::gate::{Gate, HANDLER_MEMORY_KIB_MAX, HANDLER_THREADS_MAX};
+use crate::generation::{Generation, GenerationError, Places};
 use crate::name_server::NameServer;
-use crate::secrets::{SecretError, Secrets};
+use crate::state::{State, StateFile};
 use crate::trust::TrustError;
-use crate::upstream::{Upstream, certificates};
-use crate::{flow, udp};
+use crate::watch::{is_changeable, watch_document};
+use crate::{exit, flow, folders, udp};
+
+/// Events that a slow front end may be behind.
+const EVENTS_MAX: usize = 256;
 
 /// Connections of the workload served at once. Each holds two descriptors, and twice as many fit
 /// into the usual hard limit with room to spare.
@@ -38,9 +45,6 @@ const CONNECTIONS_MAX: usize = 8_192;
 /// the workload wants the others; on two cores one thread serves a request for three quarters of
 /// what two threads take that wake each other.
 const THREADS_MAX: usize = 4;
-
-/// The longest policy document, in bytes; generous for a generated one.
-const DOCUMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// How long the last records may take to be written.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
@@ -65,20 +69,29 @@ pub enum InstanceError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Policy(PolicyError),
-    /// A secret has no usable value.
-    #[error("the policy's secrets cannot be loaded")]
+    /// A secret or a certificate that the policy names cannot be used.
+    #[error(transparent)]
     #[diagnostic(help(
-        "set the variable or write the file that `source` names, and see that this user may read it"
+        "set the variable or write the file that the policy names, and see that this user may read it"
     ))]
-    Secret(#[source] SecretError),
-    /// A file of `extra_ca` cannot be used.
-    #[error("[upstream] extra_ca: {} holds no usable certificates", path.display())]
-    ExtraCa {
-        /// Which.
+    Unusable(GenerationError),
+    /// What was changed at run time cannot be read, so that it would be lost.
+    #[error("cannot read what was changed at run time, {}", path.display())]
+    State {
+        /// Where it is kept.
         path: PathBuf,
         /// Why.
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: io::Error,
+    },
+    /// The control socket cannot be made.
+    #[error("cannot make the control socket {}", path.display())]
+    Control {
+        /// Where it was to be.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
     /// The log cannot be written.
     #[error("the audit log cannot be used")]
@@ -97,14 +110,22 @@ pub enum InstanceError {
     System(&'static str, #[source] io::Error),
 }
 
+impl From<DocumentError> for InstanceError {
+    fn from(error: DocumentError) -> Self {
+        match error {
+            DocumentError::Read { path, source } => Self::Document { path, source },
+            DocumentError::Policy(error) => Self::Policy(error),
+        }
+    }
+}
+
 impl InstanceError {
     /// The exit code that fits.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Document { .. } | Self::Policy(_) | Self::Secret(_) | Self::ExtraCa { .. } => {
-                exit::CONFIGURATION
-            }
-            Self::Log(_) | Self::System(..) => exit::IO,
+            Self::Document { .. } | Self::Policy(_) | Self::Unusable(_) => exit::CONFIGURATION,
+            Self::Control { source, .. } if source.kind() == io::ErrorKind::AddrInUse => exit::TAKEN,
+            Self::Log(_) | Self::System(..) | Self::State { .. } | Self::Control { .. } => exit::IO,
             Self::Trust(_) => exit::UNAVAILABLE,
             Self::Capture(error) => error.exit_code(),
             Self::Authority(_) => exit::BUG,
@@ -117,6 +138,13 @@ impl InstanceError {
             Self::Log(error) => error.hint(),
             Self::Capture(error) => error.hint(),
             Self::Document { .. } => Some("name the document with --policy FILE or SLUICEGATE_POLICY"),
+            Self::State { .. } => Some(
+                "move the file away to begin without what was changed at run time, or use another --name",
+            ),
+            Self::Control { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+                Some("give each instance a --name of its own")
+            }
+            Self::Control { .. } => Some("see that the folder can be written to, or use --no-control"),
             _ => None,
         }
     }
@@ -125,10 +153,10 @@ impl InstanceError {
 /// A policy and where it came from.
 #[derive(Debug)]
 pub struct Loaded {
+    /// The document with its scripts; none for the closed policy.
+    pub bundle: Option<Bundle>,
     /// What decides.
-    pub policy: Arc<Policy>,
-    /// The document, absolute; none for the closed policy.
-    pub file: Option<PathBuf>,
+    pub policy: Policy,
     /// What is legal and probably not meant.
     pub warnings: Vec<Problem>,
 }
@@ -140,25 +168,37 @@ impl Loaded {
     /// [`InstanceError::Document`] and [`InstanceError::Policy`].
     pub fn read(file: Option<&Path>) -> Result<Self, InstanceError> {
         let Some(file) = file else {
-            return Ok(Self { policy: Arc::new(Policy::closed()), file: None, warnings: Vec::new() });
+            return Ok(Self { bundle: None, policy: Policy::closed(), warnings: Vec::new() });
         };
-        let failed = |source| InstanceError::Document { path: file.to_owned(), source };
-        let mut text = String::new();
-        let opened = std::fs::File::open(file).map_err(failed)?;
-        opened.take(DOCUMENT_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
-        if text.len() as u64 > DOCUMENT_BYTES_MAX {
-            return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, "longer than 4 MiB")));
-        }
-        let Compiled { policy, warnings } =
-            Policy::compile(&file.to_string_lossy(), &text).map_err(InstanceError::Policy)?;
-        let file = std::path::absolute(file).map_err(failed)?;
-        Ok(Self { policy: Arc::new(policy), file: Some(file), warnings })
+        let (bundle, Compiled { policy, warnings }) = Bundle::read(file)?;
+        Ok(Self { bundle: Some(bundle), policy, warnings })
     }
 
-    /// Where the document's relative paths begin.
-    fn folder(&self) -> &Path {
-        self.file.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new("/"))
+    /// The document, absolute; none for the closed policy.
+    pub fn file(&self) -> Option<&Path> {
+        self.bundle.as_ref().map(|bundle| &*bundle.file)
     }
+}
+
+/// What an operator says about an instance.
+#[derive(Clone, Debug)]
+pub struct InstanceSettings {
+    /// Its name.
+    pub name: String,
+    /// Whether somebody chose the name: then what is changed at run time is kept under it.
+    pub named: bool,
+    /// The container that it serves, for handlers and secrets.
+    pub container_id: String,
+    /// Labels for handlers.
+    pub labels: BTreeMap<String, String>,
+    /// The log: `-` for standard output, none for a file in the state folder.
+    pub log: Option<PathBuf>,
+    /// The state folder, in place of the user's.
+    pub state: Option<PathBuf>,
+    /// Whether there is a control socket.
+    pub control: bool,
+    /// Whether the workload is this user's and sees its files, as under `run`.
+    pub shares_files: bool,
 }
 
 /// Everything that an instance is made of before its namespace is captured.
@@ -166,45 +206,94 @@ impl Loaded {
 pub struct Instance {
     /// Its name.
     pub name: String,
-    /// Its policy.
+    /// The document that it was started with.
     pub loaded: Loaded,
+    /// What was to be changed at run time and cannot be any more.
+    pub ignored: Vec<String>,
     /// Its log.
     pub log: Log,
     /// Where the log is, for the message at start; none on standard output.
     pub log_file: Option<PathBuf>,
+    /// The folder of stores and of what is changed at run time.
+    pub state_folder: PathBuf,
+    /// The folder of stores that ends with the instance.
+    passing_stores: Option<PathBuf>,
     authority: Arc<CertificateAuthority>,
     gate: Arc<Gate>,
+    beginning: Mutex<Option<Beginning>>,
+    socket: Mutex<Option<ControlSocket>>,
 }
 
 impl Instance {
-    /// Loads secrets and certificates, makes the authority, opens the log.
+    /// Loads what was changed before, secrets and certificates, makes the authority, opens the log and
+    /// the control socket.
     ///
     /// # Errors
     /// [`InstanceError`]; nothing was started then.
-    pub fn prepare(name: String, loaded: Loaded, log: Option<&Path>) -> Result<Self, InstanceError> {
-        let policy = Arc::clone(&loaded.policy);
-        let secrets = Secrets::load(&policy, loaded.folder()).map_err(InstanceError::Secret)?;
-        let roots = extra_roots(&policy, loaded.folder())?;
+    pub fn prepare(settings: InstanceSettings, loaded: Loaded) -> Result<Self, InstanceError> {
+        let InstanceSettings { name, named, container_id, labels, log, state, control, shares_files } =
+            settings;
+        let identity = Arc::new(identity(&name, &container_id, labels));
+        let state_folder = state_folder(state)?;
+        // A workload that can put a file there could widen the policy of the next run.
+        let keeps = named && !(shares_files && is_changeable(&state_folder));
+        let state_file = keeps.then(|| StateFile::new(&state_folder, &name));
+        let mut state = read_state(state_file.as_ref())?;
+        let (base, folder) = base_policy(&state, &loaded)?;
+        let (policy, kept, ignored) = base.overridden_leniently(&state.overrides);
+        state.overrides = kept;
+        let stores = state_folder.join(format!("{name}.stores"));
+        let passing_stores = (!named).then(|| stores.clone());
+        let places = Places { folder, stores, identity: Arc::clone(&identity) };
+        let generation = Generation::new(policy, &places, None).map_err(InstanceError::Unusable)?;
         let authority =
             CertificateAuthority::generate(&name, SystemTime::now()).map_err(InstanceError::Authority)?;
         let authority = Arc::new(authority);
-        let log_file = log_file(log, &name)?;
+        let socket = if control { Some(control_socket(&name)?) } else { None };
+        let log_file = log_file(log.as_deref(), &state_folder, &name)?;
         let destination = log_file.clone().map_or(Destination::Stdout, Destination::File);
-        let generation = policy.generation().to_owned();
-        let log = Log::open(LogOptions { destination, instance: name.clone(), generation })
+        let id = generation.id.to_string();
+        let log = Log::open(LogOptions { destination, instance: name.clone(), generation: id })
             .map_err(InstanceError::Log)?;
+        let (events, _) = broadcast::channel(EVENTS_MAX);
+        let approvals = Approvals::new(events.clone());
+        approvals.restore(state.remembered.clone());
         let gate = Arc::new(Gate {
             leaves: LeafCache::new(Arc::clone(&authority), DEFAULT_CAPACITY),
-            secrets,
-            upstream: Upstream::new(Arc::clone(&policy), roots),
             log: log.clone(),
-            names: NameServer::new(Arc::clone(&policy), log.clone()),
-            instance: name.clone(),
+            names: NameServer::new(log.clone()),
+            identity,
+            approvals: Arc::new(approvals),
+            handler_threads: Arc::new(Semaphore::new(HANDLER_THREADS_MAX)),
+            handler_memory: Arc::new(Semaphore::new(HANDLER_MEMORY_KIB_MAX as usize)),
             run: random()?,
             requests: AtomicU64::new(0),
-            policy,
+            current: watch::Sender::new(Arc::new(generation)),
         });
-        Ok(Self { name, loaded, log, log_file, authority, gate })
+        for warning in &ignored {
+            gate.log.control("override_ignored").set_detail(warning);
+        }
+        let document = loaded.bundle.clone();
+        let beginning = Beginning { document, base, state, state_file, places, events };
+        let (beginning, socket) = (Mutex::new(Some(beginning)), Mutex::new(socket));
+        Ok(Self {
+            name,
+            loaded,
+            ignored,
+            log,
+            log_file,
+            state_folder,
+            passing_stores,
+            authority,
+            gate,
+            beginning,
+            socket,
+        })
+    }
+
+    /// The policy in force.
+    pub fn generation(&self) -> Arc<Generation> {
+        self.gate.generation()
     }
 
     /// The authority's certificate.
@@ -214,16 +303,17 @@ impl Instance {
 
     /// The files that hold secrets, to be hidden from the workload.
     pub fn secret_files(&self) -> Vec<PathBuf> {
-        self.gate.secrets.files().filter_map(|path| std::path::absolute(path).ok()).collect()
+        self.generation().secret_files()
     }
 
     /// Reads every secret again. To be called when privileges are dropped: what was readable before
     /// may not be any more, and that shall be known now and not at the first request.
     ///
     /// # Errors
-    /// [`InstanceError::Secret`].
+    /// [`InstanceError::Unusable`].
     pub fn check_secrets(&self) -> Result<(), InstanceError> {
-        self.gate.secrets.check().map_err(InstanceError::Secret)
+        let checked = self.generation().secrets.check();
+        checked.map_err(|error| InstanceError::Unusable(GenerationError::Secret(error)))
     }
 
     /// Writes the authority's certificate for a workload that installs it itself.
@@ -242,11 +332,11 @@ impl Instance {
     }
 
     /// Begins to serve a captured namespace on a runtime of its own. The table's owner socket is
-    /// kept as long as the runtime is.
+    /// kept as long as the runtime is. `sealing` says what the workload sees of our files.
     ///
     /// # Errors
     /// [`InstanceError::System`].
-    pub fn serve(&self, captured: Captured) -> Result<Serving, InstanceError> {
+    pub fn serve(&self, captured: Captured, sealing: Sealing) -> Result<Serving, InstanceError> {
         let runtime = runtime().map_err(|error| InstanceError::System("start threads", error))?;
         let entered = runtime.enter();
         let failed = |error| InstanceError::System("use a captured socket", error);
@@ -260,17 +350,72 @@ impl Instance {
             runtime.spawn(udp::serve(Arc::clone(&self.gate), socket, raw));
         }
         runtime.spawn(sweep(Arc::clone(&self.gate)));
+        let beginning = self.beginning.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(beginning) = beginning {
+            let about = About {
+                authority_pem: self.authority_pem().to_owned(),
+                log_file: self.log_file.clone(),
+                started: SystemTime::now(),
+                sealing,
+            };
+            let controller = Arc::new(Controller::new(Arc::clone(&self.gate), about, beginning));
+            runtime.spawn(watch_document(Arc::clone(&controller)));
+            let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(socket) = socket {
+                runtime.spawn(async move {
+                    // It is served as long as the runtime is.
+                    if let Err(error) = socket.serve(controller, std::future::pending()).await {
+                        tracing::error!(%error, "the control socket cannot be served");
+                    }
+                });
+            }
+        }
         drop(entered);
         Ok(Serving { runtime, ready: captured.ready, _owner: captured.owner })
     }
 
-    /// Ends the log in order.
+    /// Ends the log in order, and removes the stores of an instance that nobody can name again.
     ///
     /// # Errors
     /// [`InstanceError::Log`] when the last records could not be written.
     pub fn close(&self) -> Result<(), InstanceError> {
+        if let Some(stores) = &self.passing_stores
+            && let Err(error) = std::fs::remove_dir_all(stores)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "the stores of this instance could not be removed");
+        }
         self.log.close(CLOSE_DEADLINE).map_err(InstanceError::Log)
     }
+}
+
+fn identity(name: &str, container_id: &str, labels: BTreeMap<String, String>) -> Identity {
+    let labels = labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+    Identity { container_id: container_id.into(), instance_id: name.into(), labels }
+}
+
+fn read_state(file: Option<&StateFile>) -> Result<State, InstanceError> {
+    let Some(file) = file else { return Ok(State::default()) };
+    file.read().map_err(|source| InstanceError::State { path: file.path().to_owned(), source })
+}
+
+/// The policy that overrides apply to, and where its relative paths begin: what was uploaded stands in
+/// the document's place.
+fn base_policy(state: &State, loaded: &Loaded) -> Result<(Policy, PathBuf), InstanceError> {
+    if let Some(upload) = state.upload.clone() {
+        let bundle = Bundle::from(upload);
+        let compiled = bundle.compile().map_err(InstanceError::Policy)?;
+        return Ok((compiled.policy, bundle.folder().to_owned()));
+    }
+    let folder = loaded.bundle.as_ref().map_or_else(|| Path::new("/"), Bundle::folder);
+    Ok((loaded.policy.clone(), folder.to_owned()))
+}
+
+fn control_socket(name: &str) -> Result<ControlSocket, InstanceError> {
+    let folder =
+        folders::runtime().map_err(|error| InstanceError::System("make the runtime folder", error))?;
+    let path = folder.join(format!("{name}.sock"));
+    ControlSocket::bind(&path).map_err(|source| InstanceError::Control { path, source })
 }
 
 /// A random number, for names that shall not repeat.
@@ -326,7 +471,7 @@ async fn sweep(gate: Arc<Gate>) {
     let mut interval = tokio::time::interval(SWEEP_INTERVAL);
     loop {
         interval.tick().await;
-        gate.upstream.sweep();
+        gate.generation().upstream.sweep();
     }
 }
 
@@ -336,36 +481,41 @@ fn runtime() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .thread_name("gate")
+        // Of the threads of handlers; it is address space until it is used.
+        .thread_stack_size(Execution::STACK_BYTES)
         .enable_all()
         .build()
 }
 
-fn extra_roots(policy: &Policy, folder: &Path) -> Result<Vec<CertificateDer<'static>>, InstanceError> {
-    let mut roots = Vec::new();
-    for file in &policy.upstream().extra_ca {
-        let path = folder.join(Path::new(&**file));
-        let failed = |source| InstanceError::ExtraCa { path: path.clone(), source };
-        let pem = std::fs::read(&path).map_err(|error| failed(error.into()))?;
-        roots.extend(certificates(&pem).map_err(|error| failed(error.into()))?);
+/// The folder chosen, else the user's; made if it is not there, so that it can be hidden.
+fn state_folder(chosen: Option<PathBuf>) -> Result<PathBuf, InstanceError> {
+    let folder = chosen.map(std::path::absolute).transpose();
+    let folder = folder.map_err(|error| InstanceError::System("name the state folder", error))?;
+    let folder = folder.or_else(default_log_folder).ok_or_else(|| {
+        let error = io::Error::new(
+            io::ErrorKind::NotFound,
+            "neither XDG_STATE_HOME nor HOME is set; use --state FOLDER",
+        );
+        InstanceError::System("choose a state folder", error)
+    })?;
+    // What needs it will say so; an instance with its log elsewhere may need nothing in it.
+    if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(&folder) {
+        tracing::warn!(folder = %folder.display(), %error, "the state folder cannot be made");
     }
-    Ok(roots)
+    Ok(folder)
 }
 
 /// `-` is standard output; without a choice, a file of the instance's own.
-fn log_file(chosen: Option<&Path>, name: &str) -> Result<Option<PathBuf>, InstanceError> {
+fn log_file(
+    chosen: Option<&Path>,
+    state_folder: &Path,
+    name: &str,
+) -> Result<Option<PathBuf>, InstanceError> {
     match chosen {
         Some(path) if path == Path::new("-") => Ok(None),
         Some(path) => std::path::absolute(path)
             .map(Some)
             .map_err(|error| InstanceError::System("name the log file", error)),
-        None => {
-            default_log_folder().map(|folder| Some(folder.join(format!("{name}.jsonl")))).ok_or_else(|| {
-                let error = io::Error::new(
-                    io::ErrorKind::NotFound,
-                    "neither XDG_STATE_HOME nor HOME is set; use --log FILE",
-                );
-                InstanceError::System("choose a folder for the log", error)
-            })
-        }
+        None => Ok(Some(state_folder.join(format!("{name}.jsonl")))),
     }
 }

@@ -1,14 +1,16 @@
 //! The data plane of Sluicegate: everything between a captured connection and its upstream.
 //!
 //! ```text
-//! accept ─▶ sniff ─▶ tls (or splice) ─▶ exchange ─▶ request_authority ─▶ policy
+//! accept ─▶ sniff ─▶ tls (or splice) ─▶ exchange ─▶ request_authority ─▶ policy of a generation
 //!                                          │
-//!                    respond ◀── refuse ───┤ forward
-//!                                          ▼
-//!                             hop ─▶ credentials ─▶ upstream ─▶ body ─▶ audit (written when dropped)
+//!                    respond ◀── refuse ───┼─────────▶ handling (a handler decides, and fetches)
+//!                                  forward │              │
+//!                                          ▼              ▼
+//!                                  hop ─▶ send: credentials ─▶ upstream ─▶ body ─▶ audit
 //! ```
 //!
-//! Read `flow` first: it is the life of one connection. `instance` is the life of the whole.
+//! Read `flow` first: it is the life of one connection. `instance` is the life of the whole,
+//! `controller` what changes it while it runs.
 //!
 //! **Invariant:** no capability, no netlink, no `unsafe`: the namespace's sockets come from
 //! `sluicegate-netns`, and what is dialled is dialled from the gate's own namespace.
@@ -17,37 +19,49 @@
 
 pub mod accept;
 pub mod activity;
+pub mod approvals;
 pub mod attach;
 pub mod audit;
+pub mod bindings;
 pub mod body;
 pub mod capture;
 pub mod causes;
 pub mod cli;
+mod commands;
+pub mod control;
+pub mod controller;
 pub mod credentials;
 pub mod datagram;
+pub mod document;
 pub mod exchange;
 pub mod exit;
 pub mod flow;
 pub mod folders;
 pub mod gate;
+pub mod generation;
+pub mod handling;
 pub mod head_guard;
 pub mod hop;
 pub mod instance;
 pub mod log_command;
 pub mod name_server;
-pub mod policy_command;
 pub mod process;
 pub mod report;
 pub mod request_authority;
 pub mod request_head;
 pub mod respond;
 pub mod rewind;
+pub mod scrub;
 pub mod secrets;
+pub mod send;
 pub mod sniff;
 pub mod splice;
+pub mod state;
+pub mod tap;
 pub mod telemetry;
 pub mod tls;
 pub mod trust;
 pub mod udp;
 pub mod upstream;
+pub mod watch;
 pub mod workload;

@@ -13,7 +13,7 @@ use serde_json::json;
 use thiserror::Error;
 
 use crate::audit::view::{Filter, HostFilter, LineReader, Shown};
-use crate::audit::{self, Verified, VerifyError};
+use crate::audit::{self, Kind, Verified, VerifyError};
 use crate::exit;
 
 /// What `log follow` shows of the past.
@@ -29,6 +29,7 @@ pub enum LogCommand {
     #[command(after_help = "Examples:\n  \
         sluicegate log get --verdict refused --since 10m\n  \
         sluicegate log get --host '*.example.org' --limit 20\n  \
+        sluicegate log get --would-refuse\n  \
         sluicegate log get --json | jq -r .host | sort | uniq -c")]
     Get(GetOptions),
     /// Show the last records of the audit log, and new ones as they come
@@ -49,12 +50,18 @@ pub struct ShowOptions {
     /// The log file; if not given, the newest in the default folder
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
+    /// Only records of this kind
+    #[arg(long, value_name = "KIND", value_parser = parse_kind)]
+    kind: Option<Kind>,
     /// Only records of this host, or of every name below one with *.example.org
     #[arg(long, value_name = "PATTERN", value_parser = HostFilter::parse)]
     host: Option<HostFilter>,
     /// Only records with this verdict
     #[arg(long, value_name = "VERDICT", value_parser = ["allowed", "refused", "answered", "failed"])]
     verdict: Option<String>,
+    /// Only records of what would have been refused, had it not been for mode = "audit"
+    #[arg(long)]
+    would_refuse: bool,
     /// Only records that began in this last span (10m, 2h) or since this time (2026-01-31T12:00:00Z)
     #[arg(long, value_name = "SINCE", value_parser = parse_since)]
     since: Option<SystemTime>,
@@ -285,8 +292,13 @@ fn each_wanted(
     options: &ShowOptions,
     mut show: impl FnMut(Vec<u8>) -> Result<(), LogCommandError>,
 ) -> Result<(), LogCommandError> {
-    let filter =
-        Filter { host: options.host.clone(), verdict: options.verdict.clone(), since: options.since };
+    let filter = Filter {
+        kind: options.kind,
+        host: options.host.clone(),
+        would_refuse: options.would_refuse,
+        verdict: options.verdict.clone(),
+        since: options.since,
+    };
     while let Some(line) = lines.next_line().map_err(cannot_read(path))? {
         // What is not a record is `log verify`'s to report; printing it raw could be an attack.
         let Some(record) = Shown::parse(line).filter(|record| filter.admits(record)) else {
@@ -344,6 +356,11 @@ fn open_lines(path: &Path) -> Result<LineReader, LogCommandError> {
 fn cannot_read(path: &Path) -> impl Fn(io::Error) -> LogCommandError {
     let path = path.to_owned();
     move |source| LogCommandError::Read { path: path.clone(), source }
+}
+
+fn parse_kind(text: &str) -> Result<Kind, String> {
+    let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == text);
+    kind.ok_or_else(|| format!("expected one of {}", Kind::ALL.map(Kind::as_str).join(", ")))
 }
 
 fn parse_since(text: &str) -> Result<SystemTime, String> {

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
@@ -51,7 +51,6 @@ pub const SINK_V6: Ipv6Addr = Ipv6Addr::new(0xfd53, 0x6c75, 0x6963, 0x6567, 0, 0
 /// Answers by policy.
 #[derive(Debug)]
 pub struct NameServer {
-    policy: Arc<Policy>,
     log: Log,
     names: Mutex<Names>,
 }
@@ -70,23 +69,24 @@ enum Answer {
 }
 
 impl NameServer {
-    /// A name server for the workload that `policy` is for.
-    pub fn new(policy: Arc<Policy>, log: Log) -> Self {
-        Self { policy, log, names: Mutex::default() }
+    /// A name server that remembers which name has which address, whatever policy comes.
+    pub fn new(log: Log) -> Self {
+        Self { log, names: Mutex::default() }
     }
 
-    /// The answer to one message, or none where even an error would be an answer to no question.
-    pub fn answer(&self, question: &[u8]) -> Option<Vec<u8>> {
+    /// The answer of `policy` to one message, or none where even an error would be an answer to no
+    /// question.
+    pub fn answer(&self, policy: &Policy, question: &[u8]) -> Option<Vec<u8>> {
         let mut decoder = BinDecoder::new(question);
         let reply = match Message::read(&mut decoder) {
             // Bytes behind the last record are no part of any question.
-            Ok(message) if decoder.is_empty() => self.reply(&message)?,
+            Ok(message) if decoder.is_empty() => self.reply(policy, &message)?,
             Ok(_) | Err(_) => malformed(question)?,
         };
         reply.to_vec().ok()
     }
 
-    fn reply(&self, message: &Message) -> Option<Message> {
+    fn reply(&self, policy: &Policy, message: &Message) -> Option<Message> {
         let metadata = &message.metadata;
         if metadata.message_type != MessageType::Query {
             return None;
@@ -102,7 +102,7 @@ impl NameServer {
         let code = match (metadata.op_code, message.queries.as_slice()) {
             (OpCode::Query, [query]) => {
                 reply.add_query(query.clone());
-                self.fill(query, &mut reply)
+                self.fill(policy, query, &mut reply)
             }
             (OpCode::Query, _) => ResponseCode::FormErr,
             _ => ResponseCode::NotImp,
@@ -111,11 +111,11 @@ impl NameServer {
         Some(reply)
     }
 
-    fn fill(&self, query: &Query, reply: &mut Message) -> ResponseCode {
+    fn fill(&self, policy: &Policy, query: &Query, reply: &mut Message) -> ResponseCode {
         if query.query_class() != DNSClass::IN {
             return ResponseCode::Refused;
         }
-        let (v4, v6) = match self.decide(query) {
+        let (v4, v6) = match self.decide(policy, query) {
             Answer::Addresses(v4, v6) => (v4, v6),
             Answer::Failure(code) => return code,
         };
@@ -129,7 +129,7 @@ impl NameServer {
         ResponseCode::NoError
     }
 
-    fn decide(&self, query: &Query) -> Answer {
+    fn decide(&self, policy: &Policy, query: &Query) -> Answer {
         let text = query.name().to_ascii();
         let Ok(Host::Dns(name)) = Host::parse(&text) else {
             return Answer::Failure(ResponseCode::NXDomain);
@@ -142,13 +142,13 @@ impl NameServer {
             return Answer::Failure(ResponseCode::NXDomain);
         }
         let host = Host::Dns(name.clone());
-        match self.policy.reaches(&host) {
+        match policy.reaches(&host) {
             Reach::Open => self.number(&name).map_or(Answer::Failure(ResponseCode::ServFail), |number| {
                 Answer::Addresses(synthetic_v4(number), synthetic_v6(number))
             }),
             Reach::Refused(reason) => {
                 self.log_once(&name, query.query_type(), reason);
-                if self.policy.dns().answers_nxdomain(&host) {
+                if policy.dns().answers_nxdomain(&host) {
                     Answer::Failure(ResponseCode::NXDomain)
                 } else {
                     Answer::Addresses(SINK_V4, SINK_V6)
@@ -216,7 +216,7 @@ pub async fn serve_tcp(gate: &Gate, accepted: Accepted) {
         }
         let mut question = vec![0; usize::from(length)];
         let Ok(Ok(_)) = timeout(TCP_IDLE, io.read_exact(&mut question)).await else { return };
-        let Some(answer) = gate.names.answer(&question) else { return };
+        let Some(answer) = gate.names.answer(&gate.generation().policy, &question) else { return };
         let Ok(length) = u16::try_from(answer.len()) else { return };
         let framed = [&length.to_be_bytes()[..], &answer].concat();
         let Ok(Ok(())) = timeout(TCP_IDLE, io.write_all(&framed)).await else { return };
@@ -228,19 +228,29 @@ mod tests {
     use super::*;
     use crate::audit::{Destination, LogOptions};
     use hickory_proto::rr::Name;
+    use sluicegate_policy::NoSources;
 
-    fn server(document: &str) -> (NameServer, tempfile::TempDir) {
+    struct Server(NameServer, Policy);
+
+    impl Server {
+        fn answer(&self, question: &[u8]) -> Option<Vec<u8>> {
+            self.0.answer(&self.1, question)
+        }
+    }
+
+    fn server(document: &str) -> (Server, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let log = Log::open(LogOptions {
             destination: Destination::File(folder.path().join("audit.jsonl")),
             instance: "test".into(),
             generation: "none".into(),
         });
-        let policy = Policy::compile("test.toml", &format!("version = 1\n{document}")).unwrap().policy;
-        (NameServer::new(Arc::new(policy), log.unwrap()), folder)
+        let document = format!("version = 1\n{document}");
+        let policy = Policy::compile("test.toml", &document, &NoSources).unwrap().policy;
+        (Server(NameServer::new(log.unwrap()), policy), folder)
     }
 
-    fn ask(server: &NameServer, name: &str, kind: RecordType) -> Message {
+    fn ask(server: &Server, name: &str, kind: RecordType) -> Message {
         let mut message = Message::query();
         message.metadata.id = 7;
         message.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));

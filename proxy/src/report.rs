@@ -1,23 +1,16 @@
 //! How errors, warnings and the message at start are put into words for a terminal.
 
 use std::io::{self, Write};
-use std::path::Path;
 
-use sluicegate_policy::{Problem, Summary};
+use sluicegate_policy::{PolicyError, Problem, Summary};
 
 use crate::causes::in_words;
 use crate::instance::{Instance, InstanceError};
 
 /// Prints an error with its causes and, on a line of its own, what to do.
 pub fn error(error: &InstanceError) {
-    if let InstanceError::Policy(policy) = error {
-        // A picture of the place in the document: file, line, column, caret.
-        let handler = miette::GraphicalReportHandler::new();
-        let mut picture = String::new();
-        if handler.render_report(&mut picture, policy).is_ok() {
-            say(&picture);
-            return;
-        }
+    if let InstanceError::Policy(error) = error {
+        return policy(error);
     }
     say(&format!("sluicegate: {}\n", in_words(error)));
     let help = miette::Diagnostic::help(error).map(|help| help.to_string());
@@ -26,11 +19,22 @@ pub fn error(error: &InstanceError) {
     }
 }
 
-/// Prints a document's warnings.
-pub fn warnings(file: &Path, warnings: &[Problem]) {
+/// Prints what is wrong with a policy, each with a picture of its place in the document or the
+/// script: file, line, column, caret.
+pub fn policy(error: &PolicyError) {
+    let handler = miette::GraphicalReportHandler::new();
+    let mut picture = String::new();
+    match handler.render_report(&mut picture, error) {
+        Ok(()) => say(&picture),
+        Err(_) => say(&format!("sluicegate: {}\n", in_words(error))),
+    }
+}
+
+/// Prints the warnings of a document and its scripts.
+pub fn warnings(warnings: &[Problem]) {
     for warning in warnings {
-        let (file, line, column) = (file.display(), warning.line, warning.column);
-        say(&format!("{file}:{line}:{column}: warning: {}\n", warning.message));
+        let Problem { file, line, column, message, .. } = warning;
+        say(&format!("{file}:{line}:{column}: warning: {message}\n"));
         if let Some(help) = &warning.help {
             say(&format!("  help: {help}\n"));
         }
@@ -54,18 +58,28 @@ pub fn summary(summary: &Summary) -> String {
 
 /// Says what is running and where its log is.
 pub fn started(instance: &Instance) {
-    let policy = &instance.loaded.policy;
-    let source = match &instance.loaded.file {
-        Some(file) => {
-            format!("{} ({}; generation {})", file.display(), summary(&policy.summary()), policy.generation())
+    let generation = instance.generation();
+    let policy = &generation.policy;
+    let (name, id) = (&instance.name, policy.generation());
+    let source = match instance.loaded.file() {
+        Some(file) => format!("{} ({}; generation {id})", file.display(), summary(&policy.summary())),
+        None if policy.generation() == instance.loaded.policy.generation() => {
+            "none given, so everything is refused; name one with --policy FILE".into()
         }
-        None => "none given, so everything is refused; name one with --policy FILE".into(),
+        None => format!("set at run time ({}; generation {id})", summary(&policy.summary())),
     };
     let log = match &instance.log_file {
         Some(file) => file.display().to_string(),
         None => "standard output".into(),
     };
-    say(&format!("sluicegate: {} is sealed\n  policy: {source}\n  log:    {log}\n", instance.name));
+    say(&format!("sluicegate: {name} is sealed\n  policy: {source}\n  log:    {log}\n"));
+}
+
+/// Says what was changed at run time before and cannot be any more.
+pub fn ignored(changes: &[String]) {
+    for change in changes {
+        say(&format!("warning: a change made at run time no longer counts: {change}\n"));
+    }
 }
 
 fn counted(count: usize, what: &str) -> String {

@@ -1,7 +1,7 @@
 //! The one place where a failure becomes a response, and the same failure a line of the log.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
 use serde::Serialize;
 use sluicegate_policy::{DenyReason, FixedAnswer, Policy, Refusal, RefusalFacts};
@@ -29,6 +29,17 @@ pub enum Failure {
     Malformed(HeadFault),
     /// It was allowed, and did not work.
     Upstream(UpstreamError),
+    /// Its handler did not come to a decision. The workload is told no more than that.
+    Handler(HandlerFailure),
+}
+
+/// How a handler failed.
+#[derive(Debug)]
+pub struct HandlerFailure {
+    /// Whether it was its time that ended.
+    pub timed_out: bool,
+    /// Where and why, for the log.
+    pub detail: String,
 }
 
 impl From<AuthorityFault> for Failure {
@@ -88,16 +99,49 @@ pub fn failure(
             record.verdict = Some(Verdict::Failed);
             explain(error.status(), ("upstream_failed", error.code()), &in_words(error), record)
         }
+        Failure::Handler(failure) => handler_failed(failure, record),
     };
     let malformed = match failure {
         Failure::Malformed(_) => true,
         Failure::Refused(refusal) => refusal.reason == DenyReason::MalformedRequest,
-        Failure::Upstream(_) => false,
+        Failure::Upstream(_) | Failure::Handler(_) => false,
     };
     if malformed {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    finish(response, method, record)
+}
+
+/// Notes a failure in the record of a request that is not the workload's, and so gets no answer.
+pub fn note(failure: &Failure, record: &mut AuditRecord) {
+    let (verdict, reason, detail) = match failure {
+        Failure::Refused(refusal) => (Verdict::Refused, refusal.reason.as_str(), refusal.detail.clone()),
+        Failure::Malformed(fault) => {
+            (Verdict::Refused, DenyReason::MalformedRequest.as_str(), fault.to_string())
+        }
+        Failure::Upstream(error) => (Verdict::Failed, error.code(), in_words(error)),
+        Failure::Handler(failure) => {
+            (Verdict::Failed, DenyReason::HandlerFailed.as_str(), failure.detail.clone())
+        }
+    };
+    record.verdict = Some(verdict);
+    record.reason = Some(reason);
+    if !detail.is_empty() {
+        record.set_detail(detail);
+    }
+}
+
+/// The answer that a handler gives by itself.
+pub fn by_handler(
+    mut response: Response<ResponseBody>,
+    method: &Method,
+    record: &mut AuditRecord,
+) -> Response<ResponseBody> {
+    // hyper says how long a body is. An answer to HEAD has none, and says how long it would be.
+    if *method != Method::HEAD || !http_body::Body::is_end_stream(response.body()) {
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
     finish(response, method, record)
 }
 
@@ -146,6 +190,20 @@ fn refused(refusal: &Refusal, policy: &Policy, record: &mut AuditRecord) -> Resp
     response
 }
 
+/// What a handler is made of is nobody's business but its author's: where it failed is in the log.
+fn handler_failed(failure: &HandlerFailure, record: &mut AuditRecord) -> Response<ResponseBody> {
+    record.verdict = Some(Verdict::Failed);
+    let (status, reason, told) = if failure.timed_out {
+        let reason = DenyReason::HandlerTimeout;
+        (StatusCode::GATEWAY_TIMEOUT, reason, "the handler of this request took too long")
+    } else {
+        (StatusCode::BAD_GATEWAY, DenyReason::HandlerFailed, "the handler of this request failed")
+    };
+    let response = explain(status, ("handler_failed", reason.as_str()), told, record);
+    record.set_detail(&failure.detail);
+    response
+}
+
 fn explain(
     status: StatusCode,
     (error, reason): (&'static str, &'static str),
@@ -178,7 +236,7 @@ fn finish(
         record.response_bytes_counter().store(length, Ordering::Relaxed);
     } else if let Some(length) = response.body().size_hint().exact() {
         // RFC 9110 section 9.3.2: HEAD says what GET would have sent.
-        response.headers_mut().insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
         *response.body_mut() = ResponseBody::Own(None);
     }
     response

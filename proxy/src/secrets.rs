@@ -1,18 +1,23 @@
-//! Secret values: read from where the document says, held wiped-on-drop, revealed in one place.
+//! Secret values: read from where the document says, held wiped-on-drop, revealed in few places.
 //!
 //! **Invariant:** a [`Secret`] has no `Display`, `Clone` or `Serialize`, and its `Debug` shows
-//! nothing; only [`Secrets::reveal`]'s caller in `credentials.rs` sees bytes.
+//! nothing. Bytes are seen by `credentials.rs`, which puts them onto requests, by `bindings/`, which
+//! signs in to stores with them, by `handling/` for HMAC and what was granted with `reveal`, and by
+//! what masks them (`send.rs`, [`Secrets::mask`]).
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sluicegate_policy::{Policy, SecretDeclaration, SecretName, SecretSource};
+use sluicegate_policy::{Identity, Policy, SecretDeclaration, SecretName, SecretSource};
 use zeroize::Zeroizing;
+
+use crate::document::open_at_once;
+use crate::scrub::Scrubber;
 
 /// The longest value, in bytes: what fits into a request head beside everything else.
 const SECRET_BYTES_MAX: usize = 32 * 1024;
@@ -21,7 +26,7 @@ const SECRET_BYTES_MAX: usize = 32 * 1024;
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// The bytes themselves. To be called where they go onto a request, and nowhere else.
+    /// The bytes themselves. To be called where the module's documentation says, and nowhere else.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -94,7 +99,11 @@ pub enum SecretFault {
 
 /// The values of one policy's secrets.
 #[derive(Debug)]
-pub struct Secrets(HashMap<SecretName, Entry>);
+pub struct Secrets {
+    entries: HashMap<SecretName, Entry>,
+    /// What masks the values as they were last read.
+    mask: Mutex<Option<Scrubber>>,
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -113,22 +122,37 @@ enum Source {
     },
 }
 
+impl Entry {
+    fn last_read(&self) -> Arc<Secret> {
+        match &self.source {
+            Source::Variable(secret) => Arc::clone(secret),
+            Source::File { read, .. } => Arc::clone(&read.lock().unwrap_or_else(PoisonError::into_inner).1),
+        }
+    }
+}
+
 /// Changes when the file is written or replaced.
 type Stamp = (u64, u64, u64, i64, i64);
 
 impl Secrets {
-    /// Reads every secret that `policy` declares; `folder` is where relative paths begin.
+    /// Reads every secret that `policy` declares, those that differ by instance for this `identity`;
+    /// `folder` is where relative paths begin.
     ///
     /// # Errors
     /// The first that cannot be had: a gate that starts can put on all it promises.
-    pub fn load(policy: &Policy, folder: &Path) -> Result<Self, SecretError> {
+    pub fn load(policy: &Policy, folder: &Path, identity: &Identity) -> Result<Self, SecretError> {
         let mut entries = HashMap::new();
         for declaration in policy.secrets() {
-            let source = read_source(declaration, folder).map_err(|fault| error(declaration, fault))?;
-            let source_text = declaration.source.to_string();
+            let own = declaration.source.for_instance(&identity.container_id, &identity.instance_id);
+            let source_text = own.to_string();
+            let source = read_source(&own, folder).map_err(|fault| SecretError {
+                name: declaration.name.clone(),
+                source_text: source_text.clone(),
+                fault,
+            })?;
             entries.insert(declaration.name.clone(), Entry { source, source_text });
         }
-        Ok(Self(entries))
+        Ok(Self { entries, mask: Mutex::default() })
     }
 
     /// The current value: a file that changed is read again, so that rotation needs no restart.
@@ -136,18 +160,38 @@ impl Secrets {
     /// # Errors
     /// When the secret is unknown or its file became unusable.
     pub(crate) fn reveal(&self, name: &SecretName) -> Result<Arc<Secret>, SecretError> {
-        let Some(entry) = self.0.get(name) else {
+        let Some(entry) = self.entries.get(name) else {
             let (source_text, fault) = (String::from("undeclared"), SecretFault::Unset);
             return Err(SecretError { name: name.clone(), source_text, fault });
         };
         match &entry.source {
             Source::Variable(secret) => Ok(Arc::clone(secret)),
-            Source::File { path, read } => current(path, read).map_err(|fault| SecretError {
-                name: name.clone(),
-                source_text: entry.source_text.clone(),
-                fault,
-            }),
+            Source::File { path, read } => {
+                let (secret, is_new) = current(path, read).map_err(|fault| SecretError {
+                    name: name.clone(),
+                    source_text: entry.source_text.clone(),
+                    fault,
+                })?;
+                if is_new {
+                    *self.mask.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                }
+                Ok(secret)
+            }
         }
+    }
+
+    /// What masks every value in what is logged; none where there are no secrets.
+    pub fn mask(&self) -> Option<Scrubber> {
+        if self.entries.is_empty() {
+            return None;
+        }
+        let mut mask = self.mask.lock().unwrap_or_else(PoisonError::into_inner);
+        if mask.is_none() {
+            let secrets: Vec<_> = self.entries.values().map(Entry::last_read).collect();
+            let values: Vec<&[u8]> = secrets.iter().map(|secret| secret.bytes()).collect();
+            *mask = Some(Scrubber::new(&values));
+        }
+        mask.clone()
     }
 
     /// Reads every file again, without taking its value.
@@ -155,7 +199,7 @@ impl Secrets {
     /// # Errors
     /// The first that cannot be read any more.
     pub fn check(&self) -> Result<(), SecretError> {
-        for (name, entry) in &self.0 {
+        for (name, entry) in &self.entries {
             if let Source::File { path, .. } = &entry.source {
                 read_file(path).map_err(|fault| SecretError {
                     name: name.clone(),
@@ -169,28 +213,25 @@ impl Secrets {
 
     /// The files that hold values, to be hidden from the workload.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.0.values().filter_map(|entry| match &entry.source {
+        self.entries.values().filter_map(|entry| match &entry.source {
             Source::Variable(_) => None,
             Source::File { path, .. } => Some(path.as_path()),
         })
     }
 }
 
-/// The variables that hold values, to be taken out of the workload's environment.
+/// The variables that hold values, those of other instances included, to be taken out of the
+/// workload's environment.
 pub fn variables(policy: &Policy) -> Vec<String> {
-    let variable = |declaration: &SecretDeclaration| match &declaration.source {
-        SecretSource::Env(name) => Some(name.to_string()),
-        SecretSource::File(_) => None,
+    let is_ours = |name: &String| {
+        policy.secrets().iter().any(|declaration: &SecretDeclaration| declaration.source.is_variable_of(name))
     };
-    policy.secrets().iter().filter_map(variable).collect()
+    // A name that is no UTF-8 is none that a document could write.
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(is_ours).collect()
 }
 
-fn error(declaration: &SecretDeclaration, fault: SecretFault) -> SecretError {
-    SecretError { name: declaration.name.clone(), source_text: declaration.source.to_string(), fault }
-}
-
-fn read_source(declaration: &SecretDeclaration, folder: &Path) -> Result<Source, SecretFault> {
-    match &declaration.source {
+fn read_source(source: &SecretSource, folder: &Path) -> Result<Source, SecretFault> {
+    match source {
         SecretSource::Env(name) => Ok(Source::Variable(Arc::new(read_variable(name)?))),
         SecretSource::File(path) => {
             let path = folder.join(Path::new(&**path));
@@ -207,18 +248,20 @@ fn read_variable(name: &str) -> Result<Secret, SecretFault> {
     Secret::new(Zeroizing::new(value.into_vec()))
 }
 
-/// One `stat` a request that carries the secret is the price of rotation without a restart.
-fn current(path: &Path, read: &Mutex<(Stamp, Arc<Secret>)>) -> Result<Arc<Secret>, SecretFault> {
+/// The value, and whether it is another than before. One `stat` a request that carries the secret is
+/// the price of rotation without a restart.
+fn current(path: &Path, read: &Mutex<(Stamp, Arc<Secret>)>) -> Result<(Arc<Secret>, bool), SecretFault> {
     let now = stamp(&std::fs::metadata(path).map_err(SecretFault::Read)?);
     let mut held = read.lock().unwrap_or_else(PoisonError::into_inner);
-    if held.0 != now {
+    let is_new = held.0 != now;
+    if is_new {
         *held = read_file(path)?;
     }
-    Ok(Arc::clone(&held.1))
+    Ok((Arc::clone(&held.1), is_new))
 }
 
 fn read_file(path: &Path) -> Result<(Stamp, Arc<Secret>), SecretFault> {
-    let file = File::open(path).map_err(SecretFault::Read)?;
+    let file = open_at_once(path).map_err(SecretFault::Read)?;
     let metadata = file.metadata().map_err(SecretFault::Read)?;
     if !metadata.is_file() {
         return Err(SecretFault::NotAFile);
@@ -263,10 +306,10 @@ mod tests {
         let path = folder.path().join("token");
         std::fs::write(&path, "one").unwrap();
         let read = Mutex::new(read_file(&path).unwrap());
-        assert_eq!(current(&path, &read).unwrap().bytes(), b"one");
+        assert_eq!(current(&path, &read).unwrap().0.bytes(), b"one");
         std::fs::write(folder.path().join("new"), "two\n").unwrap();
         std::fs::rename(folder.path().join("new"), &path).unwrap();
-        assert_eq!(current(&path, &read).unwrap().bytes(), b"two");
+        assert_eq!(current(&path, &read).unwrap().0.bytes(), b"two");
         std::fs::remove_file(&path).unwrap();
         assert!(current(&path, &read).is_err());
     }

@@ -59,7 +59,9 @@ pub async fn serve(gate: Arc<Gate>, socket: UdpSocket, raw: OwnedFd) {
 fn handle(gate: &Gate, raw: &OwnedFd, datagram: &[u8], received: &Received, refusals: &mut Refusals) {
     let (from, to) = (received.original_destination, received.client);
     let packet = if from.port() == 53 {
-        gate.names.answer(datagram).and_then(|answer| datagram::udp(from, to, &answer))
+        gate.names
+            .answer(&gate.generation().policy, datagram)
+            .and_then(|answer| datagram::udp(from, to, &answer))
     } else {
         refusals.count(gate, received);
         datagram::port_unreachable(from, to)

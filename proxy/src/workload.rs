@@ -16,6 +16,8 @@ use signal_hook::low_level::siginfo::{Cause, Origin};
 
 use crate::audit::default_log_folder;
 use crate::capture::{Helper, Plan, Target};
+use crate::controller::Sealing;
+use crate::document::Bundle;
 use crate::exit;
 use crate::folders;
 use crate::instance::{Instance, InstanceError};
@@ -77,7 +79,9 @@ pub fn run(
     }
     let captured = helper.captured().map_err(InstanceError::Capture)?;
     process::drop_privileges().map_err(|error| InstanceError::System("drop privileges", error))?;
-    let serving = instance.serve(captured)?;
+    let hidden = plan.hide_files.iter().chain(&plan.hide_dirs).cloned().collect();
+    let sealing = Sealing::Shared { hidden, removed: plan.remove_env.clone() };
+    let serving = instance.serve(captured, sealing)?;
     started(&serving.ready);
     // Caught before the command's first instruction: from then on it is the command that answers them.
     let signals = SignalsInfo::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])
@@ -103,16 +107,19 @@ fn plan(instance: &Instance) -> Result<Plan, InstanceError> {
         hide_files.extend(SESSION_ROADS_ROUND.iter().map(|road| session.join(road)));
     }
     hide_files.extend(instance.secret_files());
-    let logs = default_log_folder();
-    let in_logs = |file: &Path| logs.as_ref().is_some_and(|folder| file.starts_with(folder));
-    hide_files.extend(instance.log_file.clone().filter(|file| !in_logs(file)));
+    let mut hide_dirs: Vec<PathBuf> = default_log_folder().into_iter().collect();
+    if !hide_dirs.contains(&instance.state_folder) {
+        hide_dirs.push(instance.state_folder.clone());
+    }
+    let is_hidden = |file: &PathBuf| hide_dirs.iter().any(|folder| file.starts_with(folder));
+    hide_files.extend(instance.log_file.clone().filter(|file| !is_hidden(file)));
     let remove_env = PROXY_VARIABLES.iter().map(|name| String::from(*name));
     Ok(Plan {
         trust_dir,
         hide_files,
-        hide_dirs: logs.into_iter().chain(secret_folders(instance)).collect(),
-        read_only: instance.loaded.file.iter().cloned().collect(),
-        remove_env: remove_env.chain(secrets::variables(&instance.loaded.policy)).collect(),
+        hide_dirs: hide_dirs.into_iter().chain(secret_folders(instance)).collect(),
+        read_only: instance.loaded.bundle.iter().flat_map(Bundle::files).collect(),
+        remove_env: remove_env.chain(secrets::variables(&instance.generation().policy)).collect(),
         ..Plan::default()
     })
 }
@@ -122,7 +129,7 @@ fn plan(instance: &Instance) -> Result<Plan, InstanceError> {
 #[expect(clippy::disallowed_methods, reason = "the caller's home is told by its environment")]
 fn secret_folders(instance: &Instance) -> Vec<PathBuf> {
     let home = std::env::var_os("HOME").map(PathBuf::from);
-    let lived_in = [std::env::current_dir().ok(), home, instance.loaded.file.clone()];
+    let lived_in = [std::env::current_dir().ok(), home, instance.loaded.file().map(Path::to_owned)];
     let lived_in: Vec<_> = lived_in.iter().flatten().filter_map(|path| path.canonicalize().ok()).collect();
     let folders = instance.secret_files().into_iter().filter_map(|file| file.parent()?.canonicalize().ok());
     folders

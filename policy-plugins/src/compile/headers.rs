@@ -22,6 +22,11 @@ const HOP_HEADERS: [&str; 10] = [
     "upgrade",
 ];
 
+/// Whether a header frames the message or belongs to one hop, and is the gate's own to write.
+pub(crate) fn belongs_to_one_hop(name: &HeaderName) -> bool {
+    HOP_HEADERS.contains(&name.as_str()) || name.as_str().starts_with("proxy-")
+}
+
 /// A header that the document may set or remove.
 pub(super) fn name(text: &Spanned<String>, findings: &mut Findings<'_>) -> Option<HeaderName> {
     let Ok(name) = HeaderName::from_bytes(text.get_ref().as_bytes()) else {
@@ -30,7 +35,7 @@ pub(super) fn name(text: &Spanned<String>, findings: &mut Findings<'_>) -> Optio
             .help("use letters, digits and `-`, such as x-api-key");
         return None;
     };
-    if HOP_HEADERS.contains(&name.as_str()) || name.as_str().starts_with("proxy-") {
+    if belongs_to_one_hop(&name) {
         findings
             .error(text.span(), format!("header `{name}` cannot be set or removed"))
             .label("belongs to one connection or frames the message")

@@ -1,55 +1,96 @@
 //! Makes a policy of a document, or reports everything that keeps it from being one.
 
+mod bindings;
+mod edits;
+mod handlers;
 mod headers;
+mod json;
+mod limits;
+mod places;
 mod rules;
 mod secrets;
 mod settings;
 mod warnings;
 
-use aws_lc_rs::digest;
+pub(crate) use headers::belongs_to_one_hop;
+
+use std::sync::Arc;
+
 use toml::Spanned;
 
+use crate::digest::Digest;
 use crate::document::{self, Document};
 use crate::error::{Findings, PolicyError, Problem};
+use crate::handler::Environment;
 use crate::host::HostError;
 use crate::index::HostIndex;
 use crate::pattern::{HostPattern, ListedIn, PatternError};
-use crate::policy::{Compiled, Policy};
+use crate::policy::{Compiled, Mode, Policy, Written};
+use crate::sources::Sources;
 
-pub(crate) fn compile(file_name: &str, text: &str) -> Result<Compiled, PolicyError> {
+use handlers::{ByHost, Handlers, Materials};
+
+pub(crate) fn compile(file_name: &str, text: &str, sources: &dyn Sources) -> Result<Compiled, PolicyError> {
     let mut findings = Findings::new(file_name, text);
-    let policy = document::read(text, &mut findings).map(|document| assemble(&document, text, &mut findings));
+    let written =
+        document::read(text, &mut findings).map(|document| assemble(&document, sources, &mut findings));
     let warnings: Vec<Problem> = findings.finish()?;
     // Without findings the document was read; the closed policy is what nothing else can mean.
-    Ok(Compiled { policy: policy.unwrap_or_else(Policy::closed), warnings })
-}
-
-/// The first 12 hexadecimal digits of the text's SHA-256.
-pub(crate) fn generation(text: &str) -> Box<str> {
-    let hash = digest::digest(&digest::SHA256, text.as_bytes());
-    hash.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    Ok(Compiled { policy: written.map_or_else(Policy::closed, Policy::of), warnings })
 }
 
 /// Compiles every section, so that all problems are found in one go.
-fn assemble(document: &Document, text: &str, findings: &mut Findings<'_>) -> Policy {
+fn assemble(document: &Document, sources: &dyn Sources, findings: &mut Findings<'_>) -> Written {
     check_version(document, findings);
     let allowed =
         document.allowed_hosts.as_ref().map(|list| patterns(list.get_ref(), ListedIn::Allowed, findings));
     let denied = patterns(&document.denied_hosts, ListedIn::Denied, findings);
+    let mode = document.mode.as_ref().map_or(Mode::Enforce, |mode| Mode::from(*mode.get_ref()));
     let secrets = secrets::compile(&document.secrets, findings);
-    let rules = rules::compile(&document.rules, &secrets, findings);
-    warnings::find(document, allowed.as_deref(), &denied, &rules, findings);
-    Policy {
-        generation: generation(text),
+    let bindings = bindings::compile(&document.bindings, &secrets, findings);
+    let limits = limits::compile(&document.handler_limits, findings);
+    let materials = Materials { sources, secrets: &secrets, limits: limits.clone() };
+    let mut handlers = Handlers::compile(document, materials, findings);
+    let ByHost { patterns: handled, routes } = handlers.routes(document, findings);
+    let surroundings = rules::Surroundings { secrets: &secrets, handlers: &mut handlers, mode };
+    let rules = rules::compile(&document.rules, surroundings, findings);
+    rules.check_handled(&handled, findings);
+    let compiled = warnings::Compiled {
+        rules: &rules,
+        handled: &handled,
+        bindings: &bindings,
+        has_scripts: handlers.have_scripts(),
+    };
+    warnings::find(document, allowed.as_deref(), &denied, &compiled, findings);
+    let digest = Digest::of(findings.text().as_bytes()).and(handlers.files());
+    let scripts = handlers.files().map(|(path, _)| path.into()).collect();
+    let handlers = handlers.into_named();
+    let secrets = secrets.into_declarations();
+    let environment = Environment {
+        secrets: secrets.iter().map(|secret| secret.name.clone()).collect(),
+        bindings: bindings.iter().map(|binding| (binding.name.clone(), binding.kind)).collect(),
+        constants: bindings::constants(&document.env, &bindings, findings),
+        limits,
+    };
+    Written {
+        digest,
+        scripts,
         internet: document.internet.as_ref().is_some_and(|internet| *internet.get_ref()),
-        denied: index(&denied),
-        allowed: allowed.as_deref().map(index),
+        mode,
+        denied: Arc::new(index(&denied)),
+        allowed: allowed.as_deref().map(|allowed| Arc::new(index(allowed))),
         rule_hosts: rules.index(),
         rules: rules.into_rules(),
-        secrets: secrets.into_declarations(),
+        handlers,
+        outbound: routes,
+        secrets,
+        bindings,
+        environment: Arc::new(environment),
         upstream: settings::upstream(&document.upstream, findings),
+        flows_on_publish: settings::flows_on_publish(&document.upstream),
         refusal: settings::refusal(&document.refusal, findings),
         dns: settings::dns(&document.dns, findings),
+        places: places::find(document, findings),
     }
 }
 
@@ -108,3 +149,6 @@ fn bad_host(text: &Spanned<String>, error: &HostError, example: &str, findings: 
         .label(error.to_string())
         .help(format!("write it as {example}"));
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,26 +1,43 @@
 //! Compiles `[[rules]]`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{Method, StatusCode};
 use toml::Spanned;
 
+use super::handlers::{Handlers, Wanted};
 use super::secrets::Secrets;
-use super::{headers, pattern};
-use crate::document::{BasicAuthEntry, RespondEntry, RuleEntry};
-use crate::edits::{BasicAuth, Edits, HeaderEdit, QueryEdit};
+use super::{edits, headers, pattern};
+use crate::document::{RespondEntry, RuleEntry};
 use crate::error::Findings;
+use crate::handler::BoundHandler;
 use crate::index::HostIndex;
 use crate::path::PathPattern;
 use crate::pattern::{HostPattern, Hosts, ListedIn};
-use crate::rule::{Effect, Rule};
+use crate::policy::Mode;
+use crate::rule::{Allowance, Effect, Rule};
 use crate::secret::SecretName;
-use crate::template::{Template, TemplateError};
-use crate::verdict::FixedAnswer;
+use crate::verdict::{Ask, FixedAnswer};
 
 /// The longest name of a rule, in bytes: it stands in a header of each refusal.
 const NAME_BYTES_MAX: usize = 64;
+
+/// The longest question to a person, in bytes: it stands in a line of a terminal or two.
+const ASK_BYTES_MAX: usize = 256;
+/// How long a person has where the rule does not say.
+const ASK_PATIENCE_DEFAULT: Duration = Duration::from_secs(60);
+/// The longest that a request may wait for a person: clients give up before.
+const ASK_SECONDS_MAX: u64 = 600;
+
+/// What rules are compiled with.
+pub(super) struct Surroundings<'a, 'sources> {
+    pub(super) secrets: &'a Secrets,
+    pub(super) handlers: &'a mut Handlers<'sources>,
+    pub(super) mode: Mode,
+}
 
 /// The rules that compiled, each with its host patterns.
 pub(super) struct Rules {
@@ -29,7 +46,7 @@ pub(super) struct Rules {
 
 pub(super) fn compile(
     entries: &[Spanned<RuleEntry>],
-    secrets: &Secrets,
+    mut surroundings: Surroundings<'_, '_>,
     findings: &mut Findings<'_>,
 ) -> Rules {
     let mut names: HashMap<Box<str>, Range<usize>> = HashMap::new();
@@ -44,7 +61,7 @@ pub(super) fn compile(
                 .also(first_at, "the other")
                 .help("give each rule a name of its own");
         }
-        compiled.push(rule(entry, name, secrets, findings));
+        compiled.push(rule(entry, name, &mut surroundings, findings));
     }
     let rules = Rules { compiled };
     rules.check_splices(findings);
@@ -52,6 +69,21 @@ pub(super) fn compile(
 }
 
 impl Rules {
+    /// A handler of a host whose TLS flows pass unopened would never run.
+    pub(super) fn check_handled(&self, handled: &[Spanned<HostPattern>], findings: &mut Findings<'_>) {
+        for (rule, unopened) in self.splices() {
+            for host in handled {
+                let (own, other) = (unopened.get_ref(), host.get_ref());
+                if own.hosts() == other.hosts() && own.overlaps(other) {
+                    findings
+                        .error(host.span(), format!("the handler of `{other}` would never run"))
+                        .also(unopened.span(), format!("rule \"{rule}\" passes TLS to it on unopened"))
+                        .help("drop `intercept = false`, or the handler");
+                }
+            }
+        }
+    }
+
     /// All patterns, each owned by its rule's position.
     pub(super) fn index(&self) -> HostIndex {
         let mut index = HostIndex::default();
@@ -63,6 +95,14 @@ impl Rules {
         index
     }
 
+    /// The patterns of rules that pass TLS on unopened, each with its rule's name.
+    pub(super) fn splices(&self) -> impl Iterator<Item = (&str, &Spanned<HostPattern>)> {
+        self.compiled
+            .iter()
+            .filter(|(rule, _)| rule.is_splice())
+            .flat_map(|(rule, hosts)| hosts.iter().map(|host| (&*rule.name, host)))
+    }
+
     pub(super) fn into_rules(self) -> Vec<Rule> {
         self.compiled.into_iter().map(|(rule, _)| rule).collect()
     }
@@ -72,7 +112,7 @@ impl Rules {
         self.compiled
             .iter()
             .flat_map(|(rule, _)| match &rule.effect {
-                Effect::Allow(edits) => Some(edits.secrets()),
+                Effect::Allow(allowance) => Some(allowance.edits.secrets()),
                 Effect::Deny(_) | Effect::Respond(_) | Effect::Splice => None,
             })
             .flatten()
@@ -117,18 +157,74 @@ impl Rules {
 fn rule(
     entry: &RuleEntry,
     name: Box<str>,
-    secrets: &Secrets,
+    surroundings: &mut Surroundings<'_, '_>,
     findings: &mut Findings<'_>,
 ) -> (Rule, Vec<Spanned<HostPattern>>) {
     let hosts = hosts(entry, findings);
     let methods = entry.methods.as_ref().map(|list| methods(list, findings)).unwrap_or_default();
     let paths = entry.paths.as_ref().map(|list| paths(list, findings)).unwrap_or_default();
-    let edits = edits(entry, secrets, &hosts, findings);
-    let effect = effect(entry, edits, findings);
+    let allowance = Allowance {
+        edits: edits::compile(entry, surroundings.secrets, &hosts, findings),
+        ask: ask(entry, findings),
+        handler: handler(entry, surroundings, findings),
+    };
+    let effect = effect(entry, allowance, findings);
     if matches!(effect, Effect::Splice) {
         check_splice(entry, &hosts, findings);
     }
-    (Rule { name, methods, paths, effect }, hosts)
+    let mode = entry.mode.as_ref().map_or(surroundings.mode, |mode| Mode::from(*mode.get_ref()));
+    (Rule { name, methods, paths, effect, mode }, hosts)
+}
+
+/// The question for a person.
+fn ask(entry: &RuleEntry, findings: &mut Findings<'_>) -> Option<Ask> {
+    if let (None, Some(seconds)) = (&entry.ask, &entry.ask_seconds) {
+        findings
+            .error(seconds.span(), "`ask_seconds` has no effect without `ask`")
+            .help("say what the person is asked: ask = \"really write?\"");
+    }
+    let written = entry.ask.as_ref()?;
+    let reason = written.get_ref();
+    if reason.trim().is_empty() || reason.len() > ASK_BYTES_MAX || reason.contains(char::is_control) {
+        findings
+            .error(written.span(), "`ask` is no question")
+            .help(format!("say in one line of at most {ASK_BYTES_MAX} bytes what the person decides"));
+    }
+    let mut patience = ASK_PATIENCE_DEFAULT;
+    if let Some(seconds) = &entry.ask_seconds {
+        if !(1..=ASK_SECONDS_MAX).contains(seconds.get_ref()) {
+            findings
+                .error(seconds.span(), format!("a wait of {} s is out of bounds", seconds.get_ref()))
+                .help(format!("write a number from 1 to {ASK_SECONDS_MAX}"));
+        }
+        patience = Duration::from_secs(*seconds.get_ref());
+    }
+    Some(Ask { reason: reason.as_str().into(), patience })
+}
+
+/// The handler that the rule names itself.
+fn handler(
+    entry: &RuleEntry,
+    surroundings: &mut Surroundings<'_, '_>,
+    findings: &mut Findings<'_>,
+) -> Option<Arc<BoundHandler>> {
+    let Some(handler) = &entry.handler else {
+        let params = entry.params.as_ref().map(|params| ("params", params.span()));
+        let reveal = entry.reveal.as_ref().map(|reveal| ("reveal", reveal.span()));
+        for (key, at) in [params, reveal].into_iter().flatten() {
+            findings
+                .error(at, format!("`{key}` has no effect without `handler`"))
+                .help("name the handler: handler = \"handlers/name.rhai\"");
+        }
+        return None;
+    };
+    let wanted = Wanted {
+        handler: handler.get_ref(),
+        at: handler.span(),
+        params: entry.params.as_ref(),
+        reveal: entry.reveal.as_ref(),
+    };
+    surroundings.handlers.bind(&wanted, findings)
 }
 
 fn name(entry: &RuleEntry, number: usize, findings: &mut Findings<'_>) -> Box<str> {
@@ -202,8 +298,8 @@ fn paths(list: &Spanned<Vec<Spanned<String>>>, findings: &mut Findings<'_>) -> V
     paths
 }
 
-/// The one effect of a rule; the edits count only where that is to allow.
-fn effect(entry: &RuleEntry, edits: Edits, findings: &mut Findings<'_>) -> Effect {
+/// The one effect of a rule; the allowance counts only where that is to allow.
+fn effect(entry: &RuleEntry, allowance: Allowance, findings: &mut Findings<'_>) -> Effect {
     let deny = entry.deny.as_ref().map(|deny| ("deny", deny.span()));
     let respond = entry.respond.as_ref().map(|respond| ("respond", respond.span()));
     let splice = entry.intercept.as_ref().filter(|intercept| !intercept.get_ref());
@@ -215,6 +311,12 @@ fn effect(entry: &RuleEntry, edits: Edits, findings: &mut Findings<'_>) -> Effec
                 .error(at, format!("`{first}` and `{other}` exclude each other"))
                 .also(first_at.clone(), "the other effect")
                 .help("make two rules of it");
+        }
+        for (key, at) in keys_of_going_on(entry) {
+            findings
+                .error(at, format!("`{key}` has no effect beside `{first}`"))
+                .also(first_at.clone(), "the request goes no further")
+                .help(format!("drop `{key}`, or make a second rule that allows"));
         }
         for (key, at) in edit_keys(entry) {
             findings
@@ -229,7 +331,7 @@ fn effect(entry: &RuleEntry, edits: Edits, findings: &mut Findings<'_>) -> Effec
     if let Some(respond) = &entry.respond {
         return Effect::Respond(answer(respond, findings));
     }
-    if splice.is_some() { Effect::Splice } else { Effect::Allow(edits) }
+    if splice.is_some() { Effect::Splice } else { Effect::Allow(allowance) }
 }
 
 /// The keys of a rule that change requests, as far as they are used.
@@ -244,7 +346,14 @@ fn edit_keys(entry: &RuleEntry) -> impl Iterator<Item = (&'static str, Range<usi
     .filter_map(|(key, at)| Some((key, at?)))
 }
 
-fn reason(deny: &Spanned<String>, findings: &mut Findings<'_>) -> Box<str> {
+/// The keys of a rule that say what becomes of requests that go on, as far as they are used.
+fn keys_of_going_on(entry: &RuleEntry) -> impl Iterator<Item = (&'static str, Range<usize>)> {
+    let ask = entry.ask.as_ref().map(|ask| ("ask", ask.span()));
+    let handler = entry.handler.as_ref().map(|handler| ("handler", handler.span()));
+    [ask, handler].into_iter().flatten()
+}
+
+pub(super) fn reason(deny: &Spanned<String>, findings: &mut Findings<'_>) -> Box<str> {
     let why = deny.get_ref();
     if why.trim().is_empty() || why.contains(char::is_control) {
         findings
@@ -306,117 +415,5 @@ fn check_splice(entry: &RuleEntry, hosts: &[Spanned<HostPattern>], findings: &mu
             .error(host.span(), format!("`{pattern}` cannot stand beside `intercept = false`"))
             .label(fault)
             .help(help);
-    }
-}
-
-fn edits(
-    entry: &RuleEntry,
-    secrets: &Secrets,
-    hosts: &[Spanned<HostPattern>],
-    findings: &mut Findings<'_>,
-) -> Edits {
-    let mut templates = Templates { secrets, hosts, findings };
-    let removed = entry.remove_headers.as_ref().map(Spanned::get_ref).into_iter().flatten();
-    let mut headers: Vec<HeaderEdit> =
-        removed.filter_map(|name| headers::name(name, templates.findings)).map(HeaderEdit::Remove).collect();
-    if let Some(set) = &entry.set_headers {
-        headers.extend(templates.headers(set.get_ref()));
-    }
-    let query = entry.set_query.as_ref().map(|set| templates.query(set.get_ref())).unwrap_or_default();
-    let basic_auth = entry.basic_auth.as_ref().and_then(|basic| templates.basic_auth(basic.get_ref()));
-    let authorization =
-        headers.iter().any(|edit| matches!(edit, HeaderEdit::Set(name, _) if *name == header::AUTHORIZATION));
-    if let Some(basic) = entry.basic_auth.as_ref().filter(|_| authorization) {
-        templates
-            .findings
-            .error(basic.span(), "`basic_auth` and `set_headers` both set `authorization`")
-            .help("keep one of the two");
-    }
-    Edits { headers, query, basic_auth }
-}
-
-/// Reads the values of one rule that may hold secrets.
-struct Templates<'rule, 'findings, 'text> {
-    secrets: &'rule Secrets,
-    hosts: &'rule [Spanned<HostPattern>],
-    findings: &'findings mut Findings<'text>,
-}
-
-impl Templates<'_, '_, '_> {
-    fn headers(&mut self, entries: &BTreeMap<Spanned<String>, Spanned<String>>) -> Vec<HeaderEdit> {
-        let mut seen: Vec<HeaderName> = Vec::new();
-        let mut edits = Vec::new();
-        for (written, value) in entries {
-            let name = headers::name(written, self.findings);
-            let template = self.template(value);
-            let (Some(name), Some(template)) = (name, template) else {
-                continue;
-            };
-            if seen.contains(&name) {
-                headers::twice(written, self.findings);
-            }
-            if template.literals().any(|text| HeaderValue::from_str(text).is_err()) {
-                headers::bad_value(value, self.findings);
-            }
-            seen.push(name.clone());
-            edits.push(HeaderEdit::Set(name, template));
-        }
-        edits
-    }
-
-    fn query(&mut self, entries: &BTreeMap<Spanned<String>, Spanned<String>>) -> Vec<QueryEdit> {
-        let mut edits = Vec::new();
-        for (name, value) in entries {
-            if name.get_ref().is_empty() {
-                self.findings
-                    .error(name.span(), "a query parameter needs a name")
-                    .help("write `key = \"value\"`");
-            }
-            edits.extend(
-                self.template(value).map(|value| QueryEdit { name: name.get_ref().as_str().into(), value }),
-            );
-        }
-        edits
-    }
-
-    fn basic_auth(&mut self, entry: &BasicAuthEntry) -> Option<BasicAuth> {
-        let username = self.template(&entry.username);
-        let password = self.template(&entry.password);
-        let (username, password) = (username?, password?);
-        for (written, template) in [(&entry.username, &username), (&entry.password, &password)] {
-            if template.literals().any(|text| text.contains(char::is_control)) {
-                self.findings
-                    .error(written.span(), "a control character in credentials")
-                    .help("remove it (RFC 7617)");
-            }
-        }
-        if username.literals().any(|text| text.contains(':')) {
-            self.findings
-                .error(entry.username.span(), "a user name holds no colon")
-                .help("what follows the colon belongs in `password` (RFC 7617)");
-        }
-        Some(BasicAuth { username, password })
-    }
-
-    /// Reads one value and checks that the rule may use its secrets.
-    fn template(&mut self, value: &Spanned<String>) -> Option<Template> {
-        match Template::parse(value.get_ref()) {
-            Ok(template) => {
-                for name in template.secrets() {
-                    self.secrets.check_use(name, value.span(), self.hosts, self.findings);
-                }
-                Some(template)
-            }
-            Err(error) => {
-                let help = match &error {
-                    TemplateError::Unknown(hole) if SecretName::parse(hole).is_some() => {
-                        format!("did you mean `${{secret:{hole}}}`?")
-                    }
-                    _ => String::from("write `${secret:NAME}`, or `$${` for a literal `${`"),
-                };
-                self.findings.error(value.span(), error.to_string()).help(help);
-                None
-            }
-        }
     }
 }

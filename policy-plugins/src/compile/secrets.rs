@@ -8,7 +8,7 @@ use toml::Spanned;
 use super::patterns;
 use crate::document::SecretEntry;
 use crate::error::{Findings, nearest};
-use crate::host::Scheme;
+use crate::host::{Authority, Scheme};
 use crate::pattern::{HostPattern, ListedIn};
 use crate::secret::{SecretDeclaration, SecretName, SecretSource};
 
@@ -46,6 +46,53 @@ impl Secrets {
         self.by_name.into_values().filter_map(|secret| secret.declaration).collect()
     }
 
+    /// The name of a declared secret, or a report that it is none.
+    pub(super) fn declared(
+        &self,
+        text: &str,
+        at: Range<usize>,
+        findings: &mut Findings<'_>,
+    ) -> Option<SecretName> {
+        let name = SecretName::parse(text).filter(|name| self.by_name.contains_key(name));
+        if name.is_none() {
+            let help = match nearest(text, self.names()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => String::from("write the name of a [secrets.NAME] section"),
+            };
+            findings.error(at, format!("secret {} is not declared", text.escape_debug())).help(help);
+        }
+        name
+    }
+
+    /// The names of all that are declared, in order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(SecretName::as_str)
+    }
+
+    /// Reports it if the store of a binding may not be given the secret. Without a scheme, host and
+    /// port decide.
+    pub(super) fn check_binding(
+        &self,
+        name: &SecretName,
+        used_at: Range<usize>,
+        (scheme, authority): (Option<Scheme>, &Authority),
+        findings: &mut Findings<'_>,
+    ) {
+        let Some(secret) = self.by_name.get(name) else { return };
+        let Some(declaration) = &secret.declaration else { return };
+        let bound = match scheme {
+            Some(scheme) => declaration.is_bound_to(authority, scheme),
+            None => Scheme::ALL.into_iter().any(|scheme| declaration.is_bound_to(authority, scheme)),
+        };
+        if !bound {
+            findings
+                .error(used_at, format!("secret {name} is not bound to `{authority}`"))
+                .label(format!("would be sent to `{authority}`"))
+                .also(secret.hosts_at.clone(), format!("{name} may go to these hosts only"))
+                .help(format!("add \"{authority}\" to `hosts` of [secrets.{name}]"));
+        }
+    }
+
     /// Reports it if a rule for these hosts may not put the secret on.
     pub(super) fn check_use(
         &self,
@@ -55,7 +102,7 @@ impl Secrets {
         findings: &mut Findings<'_>,
     ) {
         let Some(secret) = self.by_name.get(name) else {
-            let help = match nearest(name.as_str(), self.by_name.keys().map(SecretName::as_str)) {
+            let help = match nearest(name.as_str(), self.names()) {
                 Some(near) => format!("did you mean `${{secret:{near}}}`?"),
                 None => format!("declare it with [secrets.{name}]"),
             };
@@ -108,7 +155,7 @@ fn declaration(
         findings.hide(entry.source.span());
         findings
             .error(entry.source.span(), format!("bad source of secret {name}"))
-            .help("write `env://NAME` or `file://PATH`; the value itself does not belong in the document");
+            .help("write `env://NAME` or `file://PATH`, with `{container_id}` or `{instance_id}` in it where it differs from instance to instance; the value itself does not belong in the document");
     }
     let written = entry.hosts.get_ref();
     if written.is_empty() {
@@ -124,5 +171,6 @@ fn declaration(
         source,
         hosts,
         plaintext: entry.plaintext,
+        scrub: entry.scrub,
     })
 }

@@ -10,13 +10,14 @@ use toml::Spanned;
 
 use super::{bad_host, headers};
 use crate::dns::{Dns, RefusedNames};
-use crate::document::{DnsEntry, RefusalEntry, RefusedEntry, UpstreamEntry};
+use crate::document::{DnsEntry, FlowsOnPublishEntry, ModeEntry, RefusalEntry, RefusedEntry, UpstreamEntry};
 use crate::error::{Findings, nearest};
 use crate::host::{Authority, Host, WrittenAuthority};
 use crate::pattern::parse_range_or_address;
+use crate::policy::Mode;
 use crate::refusal::{RefusalAnswer, RefusalBody};
 use crate::template::TemplateError;
-use crate::upstream::Upstream;
+use crate::upstream::{FlowsOnPublish, Upstream};
 
 /// The port of DNS.
 const DNS_PORT: u16 = 53;
@@ -33,6 +34,22 @@ pub(super) fn upstream(entry: &UpstreamEntry, findings: &mut Findings<'_>) -> Up
         idle_timeout: timeout(entry.idle_timeout_ms.as_ref(), findings)
             .unwrap_or(Upstream::IDLE_TIMEOUT_DEFAULT),
         allow_ranges: entry.allow_ranges.iter().filter_map(|text| range(text, findings)).collect(),
+    }
+}
+
+pub(super) fn flows_on_publish(entry: &UpstreamEntry) -> FlowsOnPublish {
+    match entry.flows_on_publish {
+        None | Some(FlowsOnPublishEntry::Judge) => FlowsOnPublish::Judge,
+        Some(FlowsOnPublishEntry::Keep) => FlowsOnPublish::Keep,
+    }
+}
+
+impl From<ModeEntry> for Mode {
+    fn from(entry: ModeEntry) -> Self {
+        match entry {
+            ModeEntry::Enforce => Self::Enforce,
+            ModeEntry::Audit => Self::Audit,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use toml::Spanned;
 
 use super::index;
 use super::rules::Rules;
+use crate::bindings::BindingDeclaration;
 use crate::document::Document;
 use crate::error::Findings;
 use crate::host::Scheme;
@@ -17,17 +18,31 @@ pub(super) fn find(
     document: &Document,
     allowed: Option<&[Spanned<HostPattern>]>,
     denied: &[Spanned<HostPattern>],
-    rules: &Rules,
+    policy: &Compiled<'_>,
     findings: &mut Findings<'_>,
 ) {
     let denied = index(denied);
+    let Compiled { rules, handled, .. } = policy;
     if let Some(allowed) = allowed {
         idle_allowed_list(document, findings);
         denied_anyway(allowed.iter(), &denied, findings);
-        outside_allowed_list(allowed, rules, findings);
+        let by_rule = rules.hosts_let_through().map(|(rule, host)| (Some(rule), host));
+        let by_handler = handled.iter().map(|host| (None, host));
+        outside_allowed_list(allowed, by_rule.chain(by_handler).collect(), findings);
     }
     denied_anyway(rules.hosts_let_through().map(|(_, host)| host), &denied, findings);
-    unused_secrets(document, rules, findings);
+    denied_anyway(handled.iter(), &denied, findings);
+    unused_secrets(document, policy, findings);
+}
+
+/// What was compiled, as far as warnings are about it.
+pub(super) struct Compiled<'a> {
+    pub(super) rules: &'a Rules,
+    /// The patterns of `outbound_by_host`.
+    pub(super) handled: &'a [Spanned<HostPattern>],
+    pub(super) bindings: &'a [BindingDeclaration],
+    /// Whether some handler may use any secret.
+    pub(super) has_scripts: bool,
 }
 
 /// An empty list, and `internet` beside a list.
@@ -65,11 +80,15 @@ fn denied_anyway<'patterns>(
     }
 }
 
-/// Rules for hosts that `allowed_hosts` keeps from being reached.
-fn outside_allowed_list(allowed: &[Spanned<HostPattern>], rules: &Rules, findings: &mut Findings<'_>) {
-    let by_rule: Vec<_> = rules.hosts_let_through().collect();
+/// Rules and handlers for hosts that `allowed_hosts` keeps from being reached; a handler's pattern
+/// comes without the name of a rule.
+fn outside_allowed_list(
+    allowed: &[Spanned<HostPattern>],
+    named: Vec<(Option<&str>, &Spanned<HostPattern>)>,
+    findings: &mut Findings<'_>,
+) {
     let mut rule_index = HostIndex::default();
-    for (position, (_, host)) in by_rule.iter().enumerate() {
+    for (position, (_, host)) in named.iter().enumerate() {
         rule_index.insert(host.get_ref().clone(), position);
     }
     // Of two patterns that overlap one covers the other's hosts, so looking around each of them
@@ -80,20 +99,29 @@ fn outside_allowed_list(allowed: &[Spanned<HostPattern>], rules: &Rules, finding
         reached.extend(overlapping.map(|entry| entry.owner));
     }
     let allowed = index(allowed);
-    for (position, (rule, host)) in by_rule.into_iter().enumerate() {
+    for (position, (rule, host)) in named.into_iter().enumerate() {
         let pattern = host.get_ref();
         let overlapped = || allowed.around(pattern.hosts()).any(|entry| entry.pattern.overlaps(pattern));
         if !reached.contains(&position) && !overlapped() {
+            let message = match rule {
+                Some(rule) => format!("rule \"{rule}\" can never match for `{pattern}`"),
+                None => format!("the handler of `{pattern}` can never run"),
+            };
             findings
-                .warning(host.span(), format!("rule \"{rule}\" can never match for `{pattern}`"))
+                .warning(host.span(), message)
                 .label("`allowed_hosts` does not name it")
                 .help(format!("add \"{pattern}\" to `allowed_hosts`"));
         }
     }
 }
 
-fn unused_secrets(document: &Document, rules: &Rules, findings: &mut Findings<'_>) {
-    let used: BTreeSet<&str> = rules.secrets_used().map(SecretName::as_str).collect();
+fn unused_secrets(document: &Document, policy: &Compiled<'_>, findings: &mut Findings<'_>) {
+    if policy.has_scripts {
+        return;
+    }
+    let by_bindings = policy.bindings.iter().flat_map(BindingDeclaration::secrets);
+    let used: BTreeSet<&str> =
+        policy.rules.secrets_used().chain(by_bindings).map(SecretName::as_str).collect();
     for name in document.secrets.keys().filter(|name| !used.contains(name.get_ref().as_str())) {
         let name_text = name.get_ref();
         findings.warning(name.span(), format!("secret {name_text} is not used by any rule")).help(format!(

@@ -6,6 +6,7 @@
 mod parse;
 
 use std::fmt;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -131,6 +132,38 @@ impl HostPattern {
             port: matches!(self.ports, Ports::One(_)),
             scheme: self.scheme.is_some(),
         }
+    }
+
+    /// Whether both patterns mean the same, however they are written.
+    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
+        self.hosts == other.hosts && self.ports == other.ports && self.scheme == other.scheme
+    }
+
+    /// The one way to write this pattern.
+    pub(crate) fn canonical(&self) -> String {
+        let scheme = self.scheme.map(|scheme| format!("{scheme}://")).unwrap_or_default();
+        let hosts = match &self.hosts {
+            Hosts::Any => String::from("*"),
+            Hosts::Below(suffix) => format!("*.{suffix}"),
+            Hosts::Name(name) => name.to_string(),
+            Hosts::Range(range) => {
+                let prefix = if range.prefix_len() == range.max_prefix_len() {
+                    String::new()
+                } else {
+                    format!("/{}", range.prefix_len())
+                };
+                match range.addr() {
+                    IpAddr::V4(address) => format!("{address}{prefix}"),
+                    IpAddr::V6(address) => format!("[{address}]{prefix}"),
+                }
+            }
+        };
+        let port = match self.ports {
+            Ports::Unstated => String::new(),
+            Ports::Any => String::from(":*"),
+            Ports::One(port) => format!(":{port}"),
+        };
+        format!("{scheme}{hosts}{port}")
     }
 
     pub(crate) fn hosts(&self) -> &Hosts {
@@ -284,6 +317,27 @@ mod tests {
             }
         }
         assert_eq!(pattern("a.test").specificity(), pattern("a.test:*").specificity());
+    }
+
+    #[test]
+    fn the_canonical_text_means_the_same() {
+        let table = [
+            ("Example.COM.", "example.com"),
+            ("HTTPS://*.Bücher.test:8443", "https://*.xn--bcher-kva.test:8443"),
+            ("10.0.0.1", "10.0.0.1"),
+            ("10.0.0.0/8:*", "10.0.0.0/8:*"),
+            ("2001:DB8::/32", "[2001:db8::]/32"),
+            ("[2001:db8::1]:9999", "[2001:db8::1]:9999"),
+            ("[2001:db8::/32]:443", "[2001:db8::]/32:443"),
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("http://*", "http://*"),
+        ];
+        for (text, canonical) in table {
+            assert_eq!(pattern(text).canonical(), canonical, "{text}");
+            assert!(pattern(text).is_same_as(&pattern(canonical)), "{text}");
+        }
+        assert!(!pattern("a.test").is_same_as(&pattern("a.test:*")));
+        assert!(!pattern("a.test").is_same_as(&pattern("http://a.test")));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use aws_lc_rs::digest;
 use serde::Deserialize;
 use thiserror::Error;
 
-/// Bytes that a line may have, its end included. One of ours has at most some 40 KiB.
+/// Bytes that a line may have, its end included. One of ours has at most some 400 KiB: two taps, escaped.
 pub const LINE_LIMIT: usize = 1024 * 1024;
 
 /// The SHA-256 of a line without its end, in lower-case hexadecimal.

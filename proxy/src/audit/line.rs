@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime};
 use http::Version;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::record::{Entry, Kind};
+use super::entry::Entry;
+use super::kind::Kind;
 
 /// An entry with its place in the chain.
 pub(super) struct Line<'a> {
@@ -31,12 +32,13 @@ impl Serialize for Line<'_> {
         // A clock before 1970 is broken, and the format knows no such time.
         let began = entry.began.max(SystemTime::UNIX_EPOCH);
         map.serialize_entry("time", &AsText(humantime::format_rfc3339_millis(began)))?;
-        map.serialize_entry("kind", &entry.kind)?;
+        map.serialize_entry("kind", entry.kind.as_str())?;
         map.serialize_entry("instance", self.instance)?;
         map.serialize_entry("generation", entry.generation.as_deref().unwrap_or(self.generation))?;
         put_judgement(&mut map, entry)?;
         put_subject(&mut map, entry)?;
         put_measures(&mut map, entry)?;
+        put_contents(&mut map, entry)?;
         map.end()
     }
 }
@@ -44,11 +46,16 @@ impl Serialize for Line<'_> {
 /// What became of it, and why.
 fn put_judgement<M: SerializeMap>(map: &mut M, entry: &Entry) -> Result<(), M::Error> {
     put(map, "action", entry.action)?;
+    put(map, "actor", entry.actor.as_deref())?;
     put(map, "request_id", entry.request_id.as_deref())?;
     put(map, "verdict", entry.verdict)?;
     put(map, "reason", entry.reason)?;
     put(map, "detail", entry.detail.as_deref())?;
-    put(map, "rule", entry.rule.as_deref())
+    put(map, "would_refuse", entry.would_refuse)?;
+    put(map, "rule", entry.rule.as_deref())?;
+    put(map, "handler", entry.handler.as_deref())?;
+    put(map, "handler_version", entry.handler_version.as_deref())?;
+    put(map, "approval", entry.approval.as_deref())
 }
 
 /// What it was, and between whom.
@@ -78,6 +85,8 @@ fn put_measures<M: SerializeMap>(map: &mut M, entry: &Entry) -> Result<(), M::Er
     put(map, "duration_ms", entry.duration.map(milliseconds))?;
     put(map, "connect_ms", entry.connect.map(milliseconds))?;
     put(map, "first_byte_ms", entry.first_byte.map(milliseconds))?;
+    put(map, "handler_ms", entry.handler_time.map(milliseconds))?;
+    put(map, "fetches", entry.fetches)?;
     put(map, "retries", entry.retries)?;
     put(map, "credentials", Some(&entry.credentials).filter(|names| !names.is_empty()))?;
     put(map, "complete", entry.complete)?;
@@ -85,6 +94,17 @@ fn put_measures<M: SerializeMap>(map: &mut M, entry: &Entry) -> Result<(), M::Er
     put(map, "records", entry.records)?;
     put(map, "torn_bytes", entry.torn_bytes)?;
     put(map, "lost", entry.lost)
+}
+
+/// What a handler logged, by itself and of bodies.
+fn put_contents<M: SerializeMap>(map: &mut M, entry: &Entry) -> Result<(), M::Error> {
+    if let Some(line) = &entry.line {
+        put(map, "level", Some(line.level))?;
+        put(map, "message", Some(&line.message))?;
+        put(map, "fields", line.fields())?;
+    }
+    put(map, "request_tap", entry.request_tap.as_ref())?;
+    put(map, "response_tap", entry.response_tap.as_ref())
 }
 
 struct AsText<T>(T);
@@ -106,10 +126,10 @@ fn put<M: SerializeMap>(
     }
 }
 
-/// Exchanges and flows always say how many bytes went each way; nothing else has any.
+/// Exchanges, fetches and flows always say how many bytes went each way; nothing else has any.
 fn count_of(entry: &Entry, counter: Option<&Arc<AtomicU64>>) -> Option<u64> {
     let counted = counter.map(|counter| counter.load(Ordering::Relaxed));
-    matches!(entry.kind, Kind::Exchange | Kind::Flow).then(|| counted.unwrap_or(0))
+    matches!(entry.kind, Kind::Exchange | Kind::Fetch | Kind::Flow).then(|| counted.unwrap_or(0))
 }
 
 /// Milliseconds with three digits after the point.
@@ -130,8 +150,11 @@ fn version_name(version: Version) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use sluicegate_policy::LogLevel;
+
     use super::*;
-    use crate::audit::record::{Protocol, Verdict};
+    use crate::audit::LINE_LIMIT;
+    use crate::audit::kind::{Protocol, Verdict};
 
     fn line_of(entry: &Entry) -> String {
         let line = Line { sequence: 7, previous: "00ff", instance: "box-1", generation: "abc", entry };
@@ -191,6 +214,86 @@ mod tests {
     }
 
     #[test]
+    fn what_a_handler_did_has_every_field_in_order() {
+        let mut entry = entry(Kind::Fetch);
+        entry.verdict = Some(Verdict::Allowed);
+        entry.would_refuse = Some("not_named");
+        entry.rule = Some("rules[1]".to_owned());
+        entry.handler = Some("handlers/a.rhai".into());
+        entry.handler_version = Some("0123456789ab".into());
+        entry.approval = Some("7".to_owned());
+        entry.status = Some(200);
+        entry.handler_time = Some(Duration::from_micros(12));
+        entry.fetches = Some(2);
+        entry.tap_request(9).take(b"sent");
+        entry.tap_response(2).take(b"got");
+        assert_eq!(
+            line_of(&entry),
+            concat!(
+                r#"{"sequence":7,"previous":"00ff","time":"2023-11-14T22:13:20.123Z","#,
+                r#""kind":"fetch","instance":"box-1","generation":"abc","verdict":"allowed","#,
+                r#""would_refuse":"not_named","rule":"rules[1]","handler":"handlers/a.rhai","#,
+                r#""handler_version":"0123456789ab","approval":"7","status":200,"#,
+                r#""request_bytes":0,"response_bytes":0,"handler_ms":0.012,"fetches":2,"#,
+                r#""request_tap":{"text":"sent"},"response_tap":{"text":"go","truncated":true}}"#,
+            )
+        );
+    }
+
+    #[test]
+    fn a_handler_s_line_and_a_control_action_are_as_they_were_given() {
+        let fields = serde_json::json!({"n": 1, "who": {"name": "a"}});
+        let serde_json::Value::Object(fields) = fields else { panic!() };
+        let mut handler = entry(Kind::Handler);
+        handler.handler = Some("a.rhai".into());
+        handler.set_handler_line(LogLevel::Warn, "hm", fields);
+        let mut control = entry(Kind::Control);
+        control.action = Some("policy_published");
+        control.actor = Some("uid 0".to_owned());
+        control.set_detail("from abc to def");
+        let head = r#"{"sequence":7,"previous":"00ff","time":"2023-11-14T22:13:20.123Z","kind":"#;
+        for (entry, rest) in [
+            (
+                handler,
+                concat!(
+                    r#""handler","instance":"box-1","generation":"abc","handler":"a.rhai","level":"warn","#,
+                    r#""message":"hm","fields":{"n":1,"who":{"name":"a"}}}"#,
+                ),
+            ),
+            (
+                control,
+                concat!(
+                    r#""control","instance":"box-1","generation":"abc","action":"policy_published","#,
+                    r#""actor":"uid 0","detail":"from abc to def"}"#,
+                ),
+            ),
+        ] {
+            assert_eq!(line_of(&entry), format!("{head}{rest}"));
+        }
+    }
+
+    #[test]
+    fn the_longest_line_is_shorter_than_what_is_read_back() {
+        let long = "\u{1}".repeat(100_000);
+        let mut entry = entry(Kind::Exchange);
+        entry.set_path(&long);
+        entry.set_detail(&long);
+        for name in [&mut entry.host, &mut entry.rule, &mut entry.sni, &mut entry.approval, &mut entry.actor]
+        {
+            *name = Some(long.clone());
+        }
+        entry.handler = Some(long.as_str().into());
+        entry.credentials = vec![long.clone(); 100];
+        for tap in [entry.tap_request(usize::MAX), entry.tap_response(usize::MAX)] {
+            tap.take("\"".repeat(1_000_000).as_bytes());
+        }
+        let fields = serde_json::Map::from_iter([(long.clone(), serde_json::Value::Null)]);
+        entry.set_handler_line(LogLevel::Info, &long, fields);
+        entry.finish();
+        assert!(line_of(&entry).len() < LINE_LIMIT / 2, "{}", line_of(&entry).len());
+    }
+
+    #[test]
     fn what_is_not_known_is_left_out() {
         let mut entry = entry(Kind::Flow);
         entry.protocol = Some(Protocol::Udp);
@@ -211,6 +314,10 @@ mod tests {
         entry.host = Some(hostile.to_owned());
         entry.set_path(hostile);
         entry.set_detail([b'x', 0xff, 0xfe, b'\n']);
+        let fields = serde_json::Map::from_iter([(hostile.to_owned(), hostile.into())]);
+        entry.set_handler_line(LogLevel::Info, hostile, fields);
+        entry.tap_request(99).take(hostile.as_bytes());
+        entry.tap_response(99).take(b"\n\"}");
         let line = line_of(&entry);
         assert!(!line.bytes().any(|byte| byte < b' '), "{line}");
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -218,6 +325,10 @@ mod tests {
         assert_eq!(value["host"], hostile);
         assert_eq!(value["path"], hostile);
         assert_eq!(value["detail"], "x\u{fffd}\u{fffd}\n");
+        assert_eq!(value["message"], hostile);
+        assert_eq!(value["fields"][hostile], hostile);
+        assert!(value["request_tap"]["base64"].is_string(), "{value}");
+        assert_eq!(value["response_tap"]["text"], "\n\"}");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The audit log: one chained JSON line for every exchange, flow, DNS answer and control action.
+//! The audit log: one chained JSON line for every exchange, fetch, flow and DNS answer, for every line
+//! that a handler logged, and for every control action.
 //!
 //! The request path pays for a move into a bounded queue; a thread of the log's own serialises,
 //! chains and writes (`writer`). A log that cannot be written makes the gate refuse
@@ -8,10 +9,14 @@
 //! record that follows.
 
 mod chain;
+mod entry;
 mod file;
+mod handler_line;
+mod kind;
 mod line;
 mod queue;
 mod record;
+mod text;
 pub(crate) mod view;
 mod writer;
 
@@ -26,10 +31,13 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 pub use chain::{LINE_LIMIT, Problem, Verified, VerifyError, verify};
-pub use record::{
-    ABANDONED, AUDIT_UNAVAILABLE, AuditRecord, CREDENTIALS_LIMIT, DETAIL_LIMIT, Entry, Kind, METHOD_LIMIT,
-    NAME_LIMIT, PATH_LIMIT, Protocol, Verdict,
+pub use entry::{
+    ABANDONED, AUDIT_UNAVAILABLE, CREDENTIALS_LIMIT, DETAIL_LIMIT, Entry, METHOD_LIMIT, NAME_LIMIT,
+    PATH_LIMIT,
 };
+pub use handler_line::{FIELDS_LIMIT, MESSAGE_LIMIT};
+pub use kind::{Kind, Protocol, Verdict};
+pub use record::AuditRecord;
 
 use chain::Chain;
 use queue::Queue;
@@ -89,6 +97,18 @@ impl Log {
         entry.client = Some(client);
         entry.original_destination = Some(original_destination);
         AuditRecord::new(self.clone(), entry)
+    }
+
+    /// Begins the record of a request that a handler sends.
+    #[must_use]
+    pub fn fetch(&self) -> AuditRecord {
+        AuditRecord::new(self.clone(), Entry::new(Kind::Fetch))
+    }
+
+    /// Begins the record of a line that a handler logged; [`Entry::set_handler_line`] says which.
+    #[must_use]
+    pub fn handler_line(&self) -> AuditRecord {
+        AuditRecord::new(self.clone(), Entry::new(Kind::Handler))
     }
 
     /// Begins the record of an opaque flow.

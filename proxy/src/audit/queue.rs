@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::record::{AUDIT_UNAVAILABLE, Entry};
+use super::entry::{AUDIT_UNAVAILABLE, Entry};
 
-/// Records that can wait: some seconds of work at the highest rate, 20 MiB if all bounds are reached.
+/// Records that can wait: some seconds of work at the highest rate, 40 MiB if all bounds are reached.
 pub(super) const CAPACITY: usize = 8192;
 
 /// From this length on new requests are refused; the rest is for the exchanges under way.
@@ -19,6 +19,12 @@ pub(super) const HIGH_WATER: usize = CAPACITY / 4 * 3;
 
 /// Records that the writer takes at once, so that what is taken is bounded as well.
 const BATCH: usize = 256;
+
+/// Bytes of taps and handlers' fields that wait at most; a record that comes on top is queued without.
+pub(super) const BULK_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes of them that the writer takes at once, the record that goes beyond included.
+const BULK_BATCH: usize = 1024 * 1024;
 
 /// Slots that an empty queue keeps after a burst.
 const IDLE_CAPACITY: usize = 256;
@@ -48,6 +54,8 @@ pub(super) struct Taken {
 #[derive(Debug, Default)]
 struct State {
     entries: VecDeque<Entry>,
+    /// Bytes of taps and fields in them.
+    bulk: usize,
     refused: u64,
     lost: u64,
     writer_waits: bool,
@@ -71,7 +79,7 @@ impl Queue {
     }
 
     /// Queues a record. Never waits for the disk.
-    pub(super) fn push(&self, entry: Entry) {
+    pub(super) fn push(&self, mut entry: Entry) {
         let mut state = self.lock();
         let is_own_refusal = entry.reason == Some(AUDIT_UNAVAILABLE) && !self.is_healthy();
         if state.close_by.is_some() || state.entries.len() >= CAPACITY {
@@ -79,6 +87,10 @@ impl Queue {
         } else if is_own_refusal {
             state.refused += 1;
         } else {
+            if state.bulk + entry.bulk > BULK_MAX {
+                entry.shed_bulk();
+            }
+            state.bulk += entry.bulk;
             state.entries.push_back(entry);
         }
         self.set_health(&state);
@@ -99,8 +111,7 @@ impl Queue {
             state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.writer_waits = false;
-        let count = state.entries.len().min(BATCH);
-        entries.extend(state.entries.drain(..count));
+        state.move_batch(entries);
         if state.entries.is_empty() && state.entries.capacity() > IDLE_CAPACITY {
             state.entries.shrink_to(IDLE_CAPACITY);
         }
@@ -181,6 +192,19 @@ impl Queue {
 }
 
 impl State {
+    fn move_batch(&mut self, entries: &mut Vec<Entry>) {
+        let mut bulk = 0;
+        for _ in 0..BATCH {
+            let Some(entry) = self.entries.pop_front() else { break };
+            bulk += entry.bulk;
+            entries.push(entry);
+            if bulk >= BULK_BATCH {
+                break;
+            }
+        }
+        self.bulk -= bulk;
+    }
+
     fn has_nothing_to_write(&self) -> bool {
         self.entries.is_empty() && self.refused == 0 && self.lost == 0 && self.close_by.is_none()
     }

@@ -6,7 +6,10 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::queue::{CAPACITY, HIGH_WATER};
+use serde_json::Value;
+use sluicegate_policy::LogLevel;
+
+use super::queue::{BULK_MAX, CAPACITY, HIGH_WATER};
 use super::*;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -35,7 +38,7 @@ fn refusal(log: &Log) -> AuditRecord {
     record
 }
 
-fn records(bytes: &[u8]) -> Vec<serde_json::Value> {
+fn records(bytes: &[u8]) -> Vec<Value> {
     verify(bytes, None).unwrap();
     bytes
         .split(|byte| *byte == b'\n')
@@ -325,4 +328,57 @@ fn a_log_that_nobody_closed_is_closed_with_its_last_handle() {
     drop(record);
     wait_until("closed", || verify(disk.contents().as_slice(), None).is_ok_and(|log| log.closed));
     assert_eq!(records(&disk.contents()).len(), 3);
+}
+
+#[test]
+fn what_a_handler_does_is_in_the_same_log() {
+    let disk = Disk::default();
+    let log = start(disk.clone());
+    let mut line = log.handler_line();
+    let fields = serde_json::Map::from_iter([("n".to_owned(), 1.into())]);
+    line.set_handler_line(LogLevel::Info, "seen", fields);
+    line.request_id = Some("r1".to_owned());
+    drop(line);
+    let mut fetch = log.fetch();
+    fetch.request_id = Some("r1".to_owned());
+    drop(fetch);
+    let mut control = log.control("policy_published");
+    control.actor = Some("uid 0".to_owned());
+    drop(control);
+    log.close(SOON).unwrap();
+    let written = records(&disk.contents());
+    let kinds: Vec<_> = written.iter().map(|record| record["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["control", "handler", "fetch", "control", "control"]);
+    assert_eq!((&written[1]["message"], &written[1]["fields"]["n"]), (&"seen".into(), &1.into()));
+    assert_eq!(written[1].get("verdict"), None);
+    assert_eq!(written[2]["reason"], ABANDONED);
+    assert!(written[2]["duration_ms"].is_number());
+    assert_eq!((&written[3]["action"], &written[3]["actor"]), (&"policy_published".into(), &"uid 0".into()));
+}
+
+#[test]
+fn bulk_that_waits_is_bounded_and_costs_no_record() {
+    let disk = Disk::default();
+    let log = start(disk.clone());
+    disk.is_stuck.store(true, Ordering::SeqCst);
+    drop(exchange(&log));
+    wait_until("stuck", || disk.writes.load(Ordering::SeqCst) == 2);
+    let body = vec![b'x'; crate::tap::TAP_BYTES_MAX];
+    let fitting = BULK_MAX / body.len();
+    for _ in 0..fitting + 3 {
+        let mut record = exchange(&log);
+        record.tap_response(usize::MAX).take(&body);
+    }
+    disk.is_stuck.store(false, Ordering::SeqCst);
+    // Once what waited is written there is room again.
+    wait_until("written", || records(&disk.contents()).len() == fitting + 5);
+    exchange(&log).tap_response(9).take(b"again");
+    log.close(SOON).unwrap();
+    let written = records(&disk.contents());
+    let taps: Vec<_> = written.iter().filter_map(|record| record.get("response_tap")).collect();
+    assert_eq!(taps.len(), fitting + 4);
+    assert_eq!(taps[fitting + 3]["text"], "again");
+    let is_whole = |tap: &&&Value| tap["text"].as_str().is_some_and(|text| text.len() == body.len());
+    assert_eq!(taps.iter().filter(is_whole).count(), fitting);
+    assert_eq!(taps[fitting], &serde_json::json!({"text": "", "truncated": true}));
 }

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use serde::Deserialize;
 
 use super::chain::LINE_LIMIT;
+use super::kind::Kind;
 
 /// Whole lines of a log; an unfinished last one is kept until its rest is there.
 pub(crate) struct LineReader {
@@ -27,10 +28,14 @@ pub(crate) struct Shown {
     time: String,
     kind: String,
     action: Option<String>,
+    actor: Option<String>,
     verdict: Option<String>,
     reason: Option<String>,
     detail: Option<String>,
+    would_refuse: Option<String>,
     rule: Option<String>,
+    handler: Option<String>,
+    approval: Option<String>,
     protocol: Option<String>,
     method: Option<String>,
     host: Option<String>,
@@ -40,16 +45,22 @@ pub(crate) struct Shown {
     original_destination: Option<String>,
     status: Option<u16>,
     duration_ms: Option<f64>,
+    fetches: Option<u32>,
     credentials: Vec<String>,
     count: Option<u64>,
     lost: Option<u64>,
     torn_bytes: Option<u64>,
+    level: Option<String>,
+    message: Option<String>,
+    fields: Option<serde_json::Value>,
 }
 
 /// Which records are wanted; everything that is `Some` must hold.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
+    pub(crate) kind: Option<Kind>,
     pub(crate) host: Option<HostFilter>,
+    pub(crate) would_refuse: bool,
     pub(crate) verdict: Option<String>,
     pub(crate) since: Option<SystemTime>,
 }
@@ -117,6 +128,8 @@ impl Shown {
             "dns" => format!("DNS {}", self.question_type.as_deref().unwrap_or("?")),
             "flow" => self.protocol.as_deref().unwrap_or("flow").to_uppercase(),
             "control" => self.action.clone().unwrap_or_default(),
+            "handler" => self.level.clone().unwrap_or_default(),
+            "fetch" => format!("fetch {}", self.method.as_deref().unwrap_or("-")),
             _ => self.method.clone().unwrap_or_else(|| "-".to_owned()),
         }
     }
@@ -126,6 +139,15 @@ impl Shown {
         let destination =
             self.host_and_port().or_else(|| self.original_destination.clone()).unwrap_or_default();
         destination + self.path.as_deref().unwrap_or_default()
+    }
+
+    /// By whose code: what it logged, or else that it was there.
+    fn by_handler(&self) -> Option<String> {
+        let handler = self.handler.as_deref();
+        match self.message.as_deref() {
+            Some(message) => Some(format!("{}: {message}", handler.unwrap_or("?"))),
+            None => handler.map(|handler| format!("handler {handler}")),
+        }
     }
 
     /// Why it ended as it did: reason, rule, and the words if there are any.
@@ -151,8 +173,14 @@ impl Display for Shown {
         let parts = [
             Some(self.target()).filter(|target| !target.is_empty()),
             self.status.map(|status| status.to_string()),
+            self.by_handler(),
+            self.fields.as_ref().map(ToString::to_string),
             self.cause(),
+            self.would_refuse.as_ref().map(|reason| format!("would refuse: {reason}")),
+            self.approval.as_ref().map(|approval| format!("approval {approval}")),
             credentials,
+            self.fetches.map(|fetches| format!("{fetches} fetched")),
+            self.actor.as_ref().map(|actor| format!("by {actor}")),
             self.count.map(|count| format!("x{count}")),
             self.lost.map(|lost| format!("{lost} lost")),
             self.torn_bytes.map(|bytes| format!("{bytes} torn bytes cut off")),
@@ -173,8 +201,10 @@ impl Filter {
             .as_ref()
             .is_none_or(|filter| record.host.as_deref().is_some_and(|host| filter.admits(host)));
         let verdict = self.verdict.is_none() || self.verdict == record.verdict;
+        let kind = self.kind.is_none_or(|kind| record.kind == kind.as_str());
+        let would_refuse = !self.would_refuse || record.would_refuse.is_some();
         let is_since = |since| humantime::parse_rfc3339(&record.time).is_ok_and(|time| time >= since);
-        host && verdict && self.since.is_none_or(is_since)
+        kind && host && verdict && would_refuse && self.since.is_none_or(is_since)
     }
 }
 
@@ -266,6 +296,25 @@ mod tests {
                 r#"{"kind":"control","time":"t","action":"started","torn_bytes":9}"#,
                 "t                         -         started  9 torn bytes cut off",
             ),
+            (
+                r#"{"kind":"control","time":"t","action":"policy_refused","actor":"uid 0","detail":"line 3"}"#,
+                "t                         -         policy_refused  (line 3)  by uid 0",
+            ),
+            (
+                r#"{"kind":"exchange","time":"t","verdict":"allowed","method":"PUT","host":"a.test","status":201,
+                    "would_refuse":"not_named","handler":"h.rhai","approval":"7","fetches":2}"#,
+                "t                         allowed   PUT      a.test  201  handler h.rhai  would refuse: not_named  approval 7  2 fetched",
+            ),
+            (
+                r#"{"kind":"fetch","time":"t","verdict":"allowed","method":"GET","host":"b.test","port":443,
+                    "path":"/x","status":200,"handler":"h.rhai"}"#,
+                "t                         allowed   fetch GET  b.test:443/x  200  handler h.rhai",
+            ),
+            (
+                r#"{"kind":"handler","time":"t","handler":"h.rhai","level":"warn","message":"too many",
+                    "fields":{"n":3,"who":"a"}}"#,
+                r#"t                         -         warn     h.rhai: too many  {"n":3,"who":"a"}"#,
+            ),
         ];
         for (json, text) in cases {
             assert_eq!(shown(json).to_string(), text);
@@ -278,6 +327,8 @@ mod tests {
         let json = serde_json::json!({
             "kind": "exchange", "time": hostile, "verdict": hostile, "method": hostile, "host": hostile,
             "path": hostile, "reason": hostile, "rule": hostile, "detail": hostile, "credentials": [hostile],
+            "handler": hostile, "message": hostile, "fields": {hostile: hostile}, "would_refuse": hostile,
+            "approval": hostile, "actor": hostile, "level": hostile,
         });
         let text = shown(&json.to_string()).to_string();
         assert!(!text.contains(acts_on_terminal), "{text:?}");
@@ -314,7 +365,8 @@ mod tests {
     #[test]
     fn a_filter_wants_all_that_it_names() {
         let record = shown(
-            r#"{"kind":"exchange","time":"2026-01-31T12:00:00.500Z","verdict":"refused","host":"a.test"}"#,
+            r#"{"kind":"exchange","time":"2026-01-31T12:00:00.500Z","verdict":"refused","host":"a.test",
+                "would_refuse":"not_named"}"#,
         );
         let control = shown(r#"{"kind":"control","time":"2026-01-31T12:00:00.500Z"}"#);
         let host = |name: &str| Filter { host: Some(HostFilter::parse(name).unwrap()), ..Filter::default() };
@@ -329,6 +381,9 @@ mod tests {
             (verdict("allowed"), false, false),
             (since("2026-01-31T12:00:00.500Z"), true, true),
             (since("2026-01-31T12:00:00.501Z"), false, false),
+            (Filter { kind: Some(Kind::Exchange), ..Filter::default() }, true, false),
+            (Filter { kind: Some(Kind::Control), ..Filter::default() }, false, true),
+            (Filter { would_refuse: true, ..Filter::default() }, true, false),
             (Filter { host: host("a.test").host, ..verdict("allowed") }, false, false),
         ];
         for (filter, admits_record, admits_control) in cases {

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::chain::Chain;
+use super::entry::Entry;
+use super::kind::Kind;
 use super::line::Line;
 use super::queue::Queue;
-use super::record::{Entry, Kind};
 
 /// How long the writer lets records gather after a batch: under load it then wakes a few hundred
 /// times a second instead of once a request, and a lone record is still written at once.

@@ -84,10 +84,27 @@ fn o02_get_shows_what_is_asked_for() {
     let last_two = get_printed(&["--json", "--host", "*.example.test", "--limit", "2"], &path);
     assert_eq!(hosts(&last_two), ["h3.example.test", "h4.example.test"]);
     assert_eq!(hosts(&get_printed(&["--json", "--since", "1h"], &path)).len(), 6);
+    assert_eq!(hosts(&get_printed(&["--json", "--kind", "exchange"], &path)).len(), 6);
+    assert_eq!(get_printed(&["--json", "--kind", "control"], &path).split(|byte| *byte == b'\n').count(), 3);
     assert!(get_printed(&["--since", "2999-01-01T00:00:00Z"], &path).is_empty());
     let text = String::from_utf8(get_printed(&[], &path)).unwrap();
     assert_eq!(text.lines().count(), 8);
     assert!(text.lines().nth(6).unwrap().contains("  refused   -        other.test  "), "{text}");
+}
+
+#[test]
+fn o04_get_shows_what_would_have_been_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gate.jsonl");
+    let log = open(&path);
+    drop(exchange(&log, "named.test", Verdict::Allowed));
+    let mut record = exchange(&log, "trial.test", Verdict::Allowed);
+    record.would_refuse = Some("not_named");
+    drop(record);
+    log.close(SOON).unwrap();
+    assert_eq!(hosts(&get_printed(&["--json", "--would-refuse"], &path)), ["trial.test"]);
+    let text = String::from_utf8(get_printed(&["--would-refuse"], &path)).unwrap();
+    assert!(text.contains("  allowed  ") && text.contains("  would refuse: not_named"), "{text}");
 }
 
 #[test]
@@ -105,6 +122,7 @@ fn options_are_checked_before_anything_is_read() {
     for arguments in [
         ["get", "--host", "a.*"],
         ["get", "--verdict", "denied"],
+        ["get", "--kind", "request"],
         ["get", "--since", "yesterday"],
         ["get", "--limit", "0"],
         ["verify", "--head", "abc"],

@@ -1,5 +1,7 @@
 //! Opens a connection to an upstream: TCP to a checked address, verified TLS, HTTP handshake.
 
+mod store;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -53,6 +55,11 @@ impl Connector {
     /// `extra_roots` are trusted besides the system's; `deadline` bounds name to handshake.
     pub(super) fn new(extra_roots: Vec<CertificateDer<'static>>, deadline: Duration) -> Self {
         Self { extra_roots, tls: OnceLock::new(), deadline }
+    }
+
+    /// Whether exactly these certificates are trusted besides the system's.
+    pub(super) fn trusts(&self, extra_roots: &[CertificateDer<'static>]) -> bool {
+        self.extra_roots == extra_roots
     }
 
     /// Connects to the first of `addresses` that answers.

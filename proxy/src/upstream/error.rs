@@ -58,6 +58,10 @@ pub enum UpstreamError {
     /// No response head in time, with nothing more to send.
     #[error("no answer in time")]
     ResponseTimeout,
+    /// A secret is to be masked in the response, which came compressed although that was not asked
+    /// for.
+    #[error("the response is compressed, so that secrets in it cannot be masked")]
+    Unreadable,
 }
 
 impl UpstreamError {
@@ -72,7 +76,7 @@ impl UpstreamError {
 
     /// Whether the request, or a part of it, may have reached the upstream.
     pub fn was_sent(&self) -> bool {
-        matches!(self, Self::Http(_) | Self::ResponseTimeout)
+        matches!(self, Self::Http(_) | Self::ResponseTimeout | Self::Unreadable)
     }
 
     /// A code for programs; the closed list is in the documentation.
@@ -89,6 +93,7 @@ impl UpstreamError {
             Self::Closed => "upstream_closed",
             Self::Http(_) => "upstream_protocol_error",
             Self::ResponseTimeout => "response_timeout",
+            Self::Unreadable => "response_unreadable",
         }
     }
 }

@@ -96,6 +96,11 @@ impl Upstream {
         }
     }
 
+    /// Whether exactly these certificates are trusted besides the system's.
+    pub fn trusts(&self, extra_roots: &[CertificateDer<'static>]) -> bool {
+        self.connector.trusts(extra_roots)
+    }
+
     /// Sends a request whose secrets are on, and waits for the response's head.
     ///
     /// # Errors

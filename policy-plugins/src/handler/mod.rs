@@ -1,0 +1,127 @@
+//! Handlers: code of the policy author's that sees a request and decides.
+//!
+//! A handler runs without I/O. Where it needs the world (a fetch, a stored value, a person) its run
+//! ends with an [`Effect`]; the proxy performs it, hands the [`Answer`] in, and runs the handler
+//! again, which finds the answers so far in its journal and comes as far as the next effect.
+
+mod api;
+mod effect;
+mod engine;
+mod execution;
+mod failure;
+mod journal;
+mod limits;
+mod reference;
+mod run;
+mod script;
+#[cfg(test)]
+mod tests;
+mod value;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Version};
+
+pub use effect::{
+    Answer, BodyHandle, BodyPart, BodySource, Effect, Encoding, HandlerResponse, KvOperation, Object,
+    ObjectsOperation, OutgoingRequest,
+};
+pub use execution::{Execution, HandlerError, HandlerFault, LogLevel, LogLine, Outcome, Patience, Step};
+pub use limits::HandlerLimits;
+pub use reference::handler_reference;
+pub use script::{Script, ScriptProblem};
+
+use crate::host::{Authority, Scheme};
+use crate::secret::SecretName;
+
+/// A handler where the policy binds it: what runs, by which name, and with what.
+#[derive(Clone, Debug)]
+pub struct BoundHandler {
+    /// The name in logs and commands: the one of `[outbound_handlers]`, else the file's path as the
+    /// document writes it.
+    pub name: Box<str>,
+    /// What it does.
+    pub action: HandlerAction,
+    /// `ctx.params`.
+    pub params: Arc<serde_json::Value>,
+    /// The secrets whose bytes it may have.
+    pub reveal: Arc<[SecretName]>,
+}
+
+/// What a handler does.
+#[derive(Clone, Debug)]
+pub enum HandlerAction {
+    /// Runs a script.
+    Script(Arc<Script>),
+    /// Refuses, and says why.
+    Deny(Box<str>),
+}
+
+/// What `env` offers to every handler of a policy.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    /// `env.secrets.NAME`.
+    pub secrets: Vec<SecretName>,
+    /// `env.NAME` for stores.
+    pub bindings: BTreeMap<Box<str>, BindingKind>,
+    /// `env.NAME` for constants.
+    pub constants: BTreeMap<Box<str>, serde_json::Value>,
+    /// What a handler may use up.
+    pub limits: HandlerLimits,
+}
+
+/// What a binding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BindingKind {
+    /// Values by key.
+    Kv,
+    /// Streams by key.
+    Objects,
+}
+
+/// Who the workload is, as far as handlers are told; the same for all its requests.
+#[derive(Clone, Debug, Default)]
+pub struct Identity {
+    /// The container, or what stands for it; the instance's name where nobody said otherwise.
+    pub container_id: Box<str>,
+    /// The instance's name.
+    pub instance_id: Box<str>,
+    /// Labels that the operator gave.
+    pub labels: BTreeMap<Box<str>, Box<str>>,
+}
+
+/// A request of the workload's, as its handler begins with it.
+#[derive(Clone, Debug)]
+pub struct HandlerInput {
+    /// The method.
+    pub method: Method,
+    /// How it travels.
+    pub scheme: Scheme,
+    /// Whom it is for.
+    pub authority: Authority,
+    /// Path and query.
+    pub path_and_query: PathAndQuery,
+    /// The headers, after the edits of the rule that hold no secret.
+    pub headers: HeaderMap,
+    /// Whether a body may follow; it is [`BodyHandle::WORKLOAD`].
+    pub has_body: bool,
+    /// Who sends it.
+    pub identity: Arc<Identity>,
+    /// The request's id in the log.
+    pub request_id: Box<str>,
+    /// Where the workload dialled.
+    pub original_destination: SocketAddr,
+    /// The server name in its TLS.
+    pub sni: Option<Box<str>>,
+    /// Its TLS version, such as `TLSv1_3`.
+    pub tls: Option<&'static str>,
+    /// Its HTTP version.
+    pub version: Version,
+    /// When the handler begins: what `now()` says.
+    pub now: SystemTime,
+}

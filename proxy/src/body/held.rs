@@ -1,0 +1,165 @@
+//! A body that the gate holds: not yet on its way, or already in motion within something else.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+
+use super::moving::IdleDeadline;
+use super::{BodyError, WorkloadBody};
+use crate::upstream::Lease;
+
+/// A body that the gate holds, wherever it comes from.
+pub enum HeldBody {
+    /// The body of the workload's request.
+    Workload(WorkloadBody),
+    /// The body of an upstream's response.
+    Response {
+        /// The body.
+        incoming: Incoming,
+        /// Gives the connection back when the body has ended; `None` where it is shared.
+        lease: Option<Lease>,
+    },
+    /// A body that is read from elsewhere while it is sent: a stored object.
+    Stream(UnsyncBoxBody<Bytes, BodyError>),
+    /// A body that is in memory; an empty one is none.
+    Bytes(Bytes),
+}
+
+impl HeldBody {
+    /// A stored object, read while it is sent. The words of its errors hold nothing that is secret.
+    pub fn stored<B>(body: B) -> Self
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        Self::Stream(UnsyncBoxBody::new(body.map_err(|error| BodyError::Store(error.into()))))
+    }
+
+    /// Takes the whole body into memory, counting into `bytes`, and gives its connection back.
+    /// Trailers are dropped.
+    ///
+    /// # Errors
+    /// [`BodyError::TooLong`] as soon as the body is known to have more than `limit` bytes,
+    /// [`BodyError::Idle`] when nothing of it comes for `idle`, and what cut it short.
+    pub async fn read(mut self, limit: usize, idle: Duration, bytes: &AtomicU64) -> Result<Bytes, BodyError> {
+        let too_long = BodyError::TooLong { limit };
+        if usize::try_from(Body::size_hint(&self).lower()).map_or(true, |stated| stated > limit) {
+            return Err(too_long);
+        }
+        let mut idle = IdleDeadline::new(idle);
+        let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
+        while !self.is_over() {
+            let frame = poll_fn(|cx| match Pin::new(&mut self).poll_frame(cx) {
+                Poll::Ready(frame) => Poll::Ready(frame.transpose()),
+                Poll::Pending => idle.poll(cx).map(Err),
+            });
+            let Some(frame) = frame.await? else { break };
+            idle.moved();
+            let Ok(data) = frame.into_data() else { continue };
+            bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+            if data.len() > limit - first.len() - rest.len() {
+                return Err(too_long);
+            }
+            // The usual body is one piece, which is not copied.
+            if first.is_empty() {
+                first = data;
+            } else {
+                rest.extend_from_slice(&data);
+            }
+        }
+        self.release();
+        if rest.is_empty() {
+            return Ok(first);
+        }
+        let mut whole = BytesMut::with_capacity(first.len() + rest.len());
+        whole.extend_from_slice(&first);
+        whole.extend_from_slice(&rest);
+        Ok(whole.freeze())
+    }
+
+    /// Ends a body of which nothing is wanted; its connection is given back where that is possible.
+    pub fn finish(mut self) {
+        if self.is_over() {
+            self.release();
+        }
+    }
+
+    /// Whether all of its bytes have been given out; trailers may follow on HTTP/2.
+    pub(super) fn is_over(&self) -> bool {
+        // The end of an HTTP/2 stream may follow in a frame of its own.
+        Body::is_end_stream(self) || Body::size_hint(self).exact() == Some(0)
+    }
+
+    /// Gives the connection back; to be called when the body is over.
+    pub(super) fn release(&mut self) {
+        if let Self::Response { lease, .. } = self
+            && let Some(lease) = lease.take()
+        {
+            lease.give_back();
+        }
+    }
+}
+
+impl Body for HeldBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Workload(body) => {
+                let frame = Pin::new(body).poll_frame(cx);
+                frame.map(|frame| frame.map(|frame| frame.map_err(BodyError::Cut)))
+            }
+            Self::Response { incoming, .. } => {
+                let frame = Pin::new(incoming).poll_frame(cx);
+                frame.map(|frame| frame.map(|frame| frame.map_err(BodyError::Cut)))
+            }
+            Self::Stream(stream) => Pin::new(stream).poll_frame(cx),
+            Self::Bytes(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Bytes(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Workload(body) => body.is_end_stream(),
+            Self::Response { incoming, .. } => incoming.is_end_stream(),
+            Self::Stream(stream) => stream.is_end_stream(),
+            Self::Bytes(bytes) => bytes.is_empty(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Workload(body) => body.size_hint(),
+            Self::Response { incoming, .. } => incoming.size_hint(),
+            Self::Stream(stream) => stream.size_hint(),
+            Self::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
+        }
+    }
+}
+
+impl fmt::Debug for HeldBody {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let origin = match self {
+            Self::Workload(_) => "Workload",
+            Self::Response { .. } => "Response",
+            Self::Stream(_) => "Stream",
+            Self::Bytes(_) => "Bytes",
+        };
+        formatter.debug_struct(origin).field("size", &Body::size_hint(self)).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,117 @@
+//! `sluicegate policy set` and `reset`: which policy a running instance has.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use http::Method;
+use serde_json::json;
+
+use super::error::CommandError;
+use super::host::published;
+use super::select::InstanceChoice;
+use super::{print, print_json};
+use crate::audit::view::Escaped;
+use crate::control::api::{Published, Status, UploadedPolicy};
+use crate::document::Bundle;
+use crate::{exit, report};
+
+/// The options of `policy set`.
+#[derive(Args, Debug)]
+pub(crate) struct SetOptions {
+    /// The document
+    file: PathBuf,
+    /// Check the document here and compare it with what is in force; change nothing
+    #[arg(long)]
+    check: bool,
+    #[command(flatten)]
+    choice: InstanceChoice,
+    /// Print what came of it as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// The options of `policy reset`.
+#[derive(Args, Debug)]
+pub(crate) struct ResetOptions {
+    /// Take back what `host` and `handler` have changed as well
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    choice: InstanceChoice,
+    /// Print what came of each change as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn set(options: &SetOptions) -> Result<u8, CommandError> {
+    // Whoever makes a mistake sees it here, with carets, and the instance does not.
+    let (bundle, compiled) = Bundle::read(&options.file)?;
+    let client = options.choice.client()?;
+    if options.check {
+        let status: Status = client.get("/v1/status")?;
+        report::warnings(&compiled.warnings);
+        return checked(&status, compiled.policy.generation(), options.json);
+    }
+    let done: Published = client.send(Method::PUT, "/v1/policy", &upload(bundle)?)?;
+    published(&done, options.json)?;
+    Ok(exit::OK)
+}
+
+pub(crate) fn reset(options: &ResetOptions) -> Result<u8, CommandError> {
+    let client = options.choice.client()?;
+    let paths: &[&str] = if options.all { &["/v1/policy", "/v1/overrides"] } else { &["/v1/policy"] };
+    for path in paths {
+        let done: Published = client.call(Method::DELETE, path)?;
+        published(&done, options.json)?;
+    }
+    Ok(exit::OK)
+}
+
+fn checked(status: &Status, generation: &str, as_json: bool) -> Result<u8, CommandError> {
+    let Status { generation: now, overridden, .. } = status;
+    if as_json {
+        print_json(&json!({ "ok": true, "generation": now, "new": generation, "overridden": overridden }))?;
+    } else {
+        let changes = if *overridden { ", and what was changed at run time stays" } else { "" };
+        print(format_args!("ok: policy {} -> {generation}{changes}; not set\n", Escaped(now)))?;
+    }
+    Ok(exit::OK)
+}
+
+fn upload(bundle: Bundle) -> Result<UploadedPolicy, CommandError> {
+    let Bundle { file, document, scripts } = bundle;
+    let scripts = scripts.into_iter().map(|(path, bytes)| match String::from_utf8(bytes) {
+        Ok(text) => Ok((path, text)),
+        Err(_) => Err(CommandError::Usage(format!("{path} is not UTF-8"))),
+    });
+    let scripts = scripts.collect::<Result<BTreeMap<_, _>, _>>()?;
+    Ok(UploadedPolicy { file, document, scripts })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bundle(script: &[u8]) -> Bundle {
+        Bundle {
+            file: "/p/policy.toml".into(),
+            document: "version = 1".into(),
+            scripts: BTreeMap::from([("h.rhai".to_owned(), script.to_vec())]),
+        }
+    }
+
+    #[test]
+    fn the_scripts_go_with_the_document() {
+        let upload = upload(bundle(b"fn outbound(r, e, c) {}")).unwrap();
+        assert_eq!(upload.file, PathBuf::from("/p/policy.toml"));
+        assert_eq!(upload.document, "version = 1");
+        assert_eq!(upload.scripts.get("h.rhai").unwrap(), "fn outbound(r, e, c) {}");
+    }
+
+    #[test]
+    fn a_script_that_is_no_text_does_not() {
+        let error = upload(bundle(&[0xff])).unwrap_err();
+        assert_eq!(error.to_string(), "h.rhai is not UTF-8");
+    }
+}

@@ -1,0 +1,179 @@
+//! A policy document with the scripts it names, as read from disk or uploaded.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use sluicegate_policy::{Compiled, Policy, PolicyError, Script, Sources};
+
+/// The longest policy document, in bytes; generous for a generated one.
+pub const DOCUMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// All that a policy is compiled from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bundle {
+    /// The document's absolute path: for messages, and where relative paths begin.
+    pub file: PathBuf,
+    /// Its text.
+    pub document: String,
+    /// Its scripts, by path as the document writes it.
+    pub scripts: BTreeMap<String, Vec<u8>>,
+}
+
+/// Why there is no policy.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DocumentError {
+    /// The document cannot be read.
+    #[error("cannot read the policy document {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It does not compile.
+    #[error(transparent)]
+    Policy(PolicyError),
+}
+
+impl Bundle {
+    /// Reads a document and the scripts that it names, and compiles them.
+    ///
+    /// # Errors
+    /// [`DocumentError`].
+    pub fn read(file: &Path) -> Result<(Self, Compiled), DocumentError> {
+        let failed = |source| DocumentError::Read { path: file.to_owned(), source };
+        let path = std::path::absolute(file).map_err(failed)?;
+        let bytes = read_bounded(&path, DOCUMENT_BYTES_MAX).map_err(failed)?;
+        let document = String::from_utf8(bytes)
+            .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
+        let folder = Folder { path: folder_of(&path).to_owned(), read: RefCell::default() };
+        let compiled = Policy::compile(&file.to_string_lossy(), &document, &folder);
+        let compiled = compiled.map_err(DocumentError::Policy)?;
+        Ok((Self { file: path, document, scripts: folder.read.into_inner() }, compiled))
+    }
+
+    /// Compiles what was read or uploaded before.
+    ///
+    /// # Errors
+    /// Every problem of the document and its scripts.
+    pub fn compile(&self) -> Result<Compiled, PolicyError> {
+        Policy::compile(&self.file.to_string_lossy(), &self.document, self)
+    }
+
+    /// Where the document's relative paths begin.
+    pub fn folder(&self) -> &Path {
+        folder_of(&self.file)
+    }
+
+    /// The files that it was read from.
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
+        let scripts = self.scripts.keys().map(|path| self.folder().join(path));
+        std::iter::once(self.file.clone()).chain(scripts)
+    }
+}
+
+impl Sources for Bundle {
+    fn read(&self, path: &str) -> Result<Vec<u8>, String> {
+        self.scripts.get(path).cloned().ok_or_else(|| String::from("it did not come with the document"))
+    }
+}
+
+/// Scripts below a folder, noted as they are read.
+struct Folder {
+    path: PathBuf,
+    read: RefCell<BTreeMap<String, Vec<u8>>>,
+}
+
+impl Sources for Folder {
+    fn read(&self, path: &str) -> Result<Vec<u8>, String> {
+        // One byte more than allowed, so that the compiler says that it is too long.
+        let bytes = read_bounded(&self.path.join(path), Script::BYTES_MAX as u64 + 1)
+            .or_else(|error| match error.kind() {
+                io::ErrorKind::FileTooLarge => Ok(vec![b' '; Script::BYTES_MAX + 1]),
+                _ => Err(error),
+            })
+            .map_err(|error| error.to_string())?;
+        self.read.borrow_mut().insert(path.to_owned(), bytes.clone());
+        Ok(bytes)
+    }
+}
+
+fn folder_of(file: &Path) -> &Path {
+    file.parent().unwrap_or_else(|| Path::new("/"))
+}
+
+/// Opens a file to read, without waiting for the other end where it is a pipe.
+///
+/// # Errors
+/// Those of the file system.
+pub fn open_at_once(path: &Path) -> io::Result<File> {
+    File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)
+}
+
+/// A regular file of at most `limit` bytes; a pipe or a device could block for ever.
+///
+/// # Errors
+/// Those of the file system, and where it is something else or longer.
+pub fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let file = open_at_once(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        let message = format!("it is longer than {limit} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_is_read_with_the_scripts_it_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = "fn outbound(request, env, ctx) { reply(200) }";
+        for name in ["a", "b"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+            std::fs::write(folder.path().join(name).join("same.rhai"), script).unwrap();
+        }
+        let text =
+            "version = 1\noutbound = \"a/same.rhai\"\n[outbound_by_host]\n\"h.test\" = \"b/same.rhai\"\n";
+        let file = folder.path().join("policy.toml");
+        std::fs::write(&file, text).unwrap();
+        let (bundle, compiled) = Bundle::read(&file).unwrap();
+        assert_eq!(bundle.scripts.keys().collect::<Vec<_>>(), ["a/same.rhai", "b/same.rhai"]);
+        assert_eq!(bundle.files().count(), 3);
+        assert_eq!(bundle.compile().unwrap().policy.generation(), compiled.policy.generation());
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused() {
+        assert!(read_bounded(Path::new("/dev/zero"), 10).is_err());
+        assert!(read_bounded(Path::new("/"), 10).is_err());
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert!(read_bounded(&pipe, 10).is_err());
+    }
+
+    #[test]
+    fn a_script_of_ten_megabytes_is_refused_by_its_length() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("big.rhai"), vec![b' '; 10 * 1024 * 1024]).unwrap();
+        let file = folder.path().join("policy.toml");
+        std::fs::write(&file, "version = 1\noutbound = \"big.rhai\"\n").unwrap();
+        let Err(DocumentError::Policy(error)) = Bundle::read(&file) else { panic!("it compiled") };
+        assert!(format!("{:?}", error.problems()).contains("at most"), "{error:?}");
+    }
+}

@@ -1,0 +1,116 @@
+//! One policy at work: what it says, and what it needs to act on it.
+//!
+//! **Invariant:** a generation never changes; a request holds the one it began with to the end of its
+//! response.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use sluicegate_policy::{Identity, Policy, SecretDeclaration};
+
+use crate::bindings::Bindings;
+use crate::document::read_bounded;
+use crate::secrets::{SecretError, Secrets};
+use crate::upstream::{Upstream, certificates};
+
+/// The longest file of `extra_ca`, in bytes: twenty times the system's bundle.
+const EXTRA_CA_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// A policy with its secrets, its way out and its stores.
+#[derive(Debug)]
+pub struct Generation {
+    /// Its name in the log: [`Policy::generation`].
+    pub id: Arc<str>,
+    /// What decides.
+    pub policy: Arc<Policy>,
+    /// What may be put on.
+    pub secrets: Arc<Secrets>,
+    /// The way out.
+    pub upstream: Arc<Upstream>,
+    /// The stores of its handlers.
+    pub bindings: Arc<Bindings>,
+    /// Whether some secret is to be masked in responses.
+    pub scrubs: bool,
+}
+
+/// Where a generation finds what its policy names.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// Where the document's relative paths begin.
+    pub folder: PathBuf,
+    /// The folder of embedded stores, this instance's alone.
+    pub stores: PathBuf,
+    /// Whose policy it is.
+    pub identity: Arc<Identity>,
+}
+
+/// Why a policy that compiles cannot be put to work.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GenerationError {
+    /// A secret has no usable value.
+    #[error("the policy's secrets cannot be loaded")]
+    Secret(#[source] SecretError),
+    /// A file of `extra_ca` cannot be used.
+    #[error("[upstream] extra_ca: {} holds no usable certificates", path.display())]
+    ExtraCa {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl Generation {
+    /// Reads the secrets and certificates that `policy` names. What has not changed since `previous`
+    /// is taken over, pooled upstream connections above all.
+    ///
+    /// # Errors
+    /// [`GenerationError`]: a generation that begins can do all it promises.
+    pub fn new(policy: Policy, places: &Places, previous: Option<&Self>) -> Result<Self, GenerationError> {
+        let policy = Arc::new(policy);
+        let secrets =
+            Secrets::load(&policy, &places.folder, &places.identity).map_err(GenerationError::Secret)?;
+        let secrets = Arc::new(secrets);
+        let roots = extra_roots(&policy, &places.folder)?;
+        let kept = previous
+            .filter(|previous| previous.policy.same_way_out(&policy) && previous.upstream.trusts(&roots));
+        let upstream = match kept {
+            Some(previous) => Arc::clone(&previous.upstream),
+            None => Arc::new(Upstream::new(Arc::clone(&policy), roots)),
+        };
+        let bindings = Bindings::new(
+            policy.bindings(),
+            &places.stores,
+            &places.identity,
+            (&secrets, &upstream),
+            previous.map(|previous| &*previous.bindings),
+        );
+        Ok(Self {
+            id: Arc::from(policy.generation()),
+            scrubs: policy.secrets().iter().any(|secret: &SecretDeclaration| secret.scrub),
+            policy,
+            secrets,
+            upstream,
+            bindings: Arc::new(bindings),
+        })
+    }
+
+    /// The files that hold secrets, to be hidden from the workload.
+    pub fn secret_files(&self) -> Vec<PathBuf> {
+        self.secrets.files().filter_map(|path| std::path::absolute(path).ok()).collect()
+    }
+}
+
+fn extra_roots(policy: &Policy, folder: &Path) -> Result<Vec<CertificateDer<'static>>, GenerationError> {
+    let mut roots = Vec::new();
+    for file in &policy.upstream().extra_ca {
+        let path = folder.join(Path::new(&**file));
+        let failed = |source| GenerationError::ExtraCa { path: path.clone(), source };
+        let pem = read_bounded(&path, EXTRA_CA_BYTES_MAX).map_err(|error| failed(error.into()))?;
+        roots.extend(certificates(&pem).map_err(|error| failed(error.into()))?);
+    }
+    Ok(roots)
+}
