@@ -52,9 +52,15 @@ fn between<'text>(text: &'text str, before: &str, after: &str) -> Vec<&'text str
     text.split(before).skip(1).filter_map(|rest| Some(rest.split_once(after)?.0)).collect()
 }
 
+/// Every source file of a crate that is not of its tests.
+fn sources(folder: &str) -> Vec<String> {
+    let is_test = |file: &String| file.ends_with("/tests.rs") || file.contains("/tests/");
+    files(folder, ".rs").into_iter().filter(|file| !is_test(file)).collect()
+}
+
 /// The constants of a source file: name, type and value.
 fn constants(source: &str) -> Vec<(&str, &str, &str)> {
-    let code = source.split("#[cfg(test)]").next().unwrap();
+    let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
     between(code, "const ", ";")
         .into_iter()
         .filter_map(|text| {
@@ -107,8 +113,7 @@ fn specification_md_has_every_limit_with_its_value() {
         );
         documented.insert((file.to_owned(), name.to_owned()));
     }
-    let sources = CRATES.iter().flat_map(|folder| files(folder, ".rs"));
-    for file in sources.filter(|file| !file.ends_with("/tests.rs")) {
+    for file in CRATES.iter().flat_map(|folder| sources(folder)) {
         for (name, kind, _) in constants(&read(&file)) {
             let is_limit = kind == "Duration" || ["_MAX", "_LIMIT"].iter().any(|end| name.ends_with(end));
             let known = documented.contains(&(file.clone(), name.to_owned()));
@@ -160,13 +165,34 @@ fn architecture_md_has_every_source_file() {
     let document = read("docs/architecture.md");
     for folder in CRATES {
         let section = document.split(&format!("**{folder}**")).nth(1).unwrap().split("\n**").next().unwrap();
-        for file in files(folder, ".rs") {
-            let path = file.strip_prefix(folder).unwrap().trim_start_matches('/');
-            let name = path.rsplit('/').next().unwrap();
-            let named = [path, name].iter().any(|name| section.contains(&format!("`{name}`")));
-            assert!(named || name == "tests.rs", "docs/architecture.md does not have {file}");
+        let mut named = Vec::new();
+        for row in section.lines().filter(|line| line.starts_with("| `")) {
+            let [_, names, what, _] = row.split('|').map(str::trim).collect::<Vec<_>>()[..] else {
+                panic!("not two columns: {row}");
+            };
+            assert!(!what.is_empty(), "what for? {row}");
+            // A name without a folder is in the folder of the one before it.
+            let mut within = "";
+            for name in names.split('`').skip(1).step_by(2) {
+                let (parent, name) = name.rsplit_once('/').unwrap_or((within, name));
+                within = parent;
+                let path = if within.is_empty() { name.to_owned() } else { format!("{within}/{name}") };
+                named.push(format!("{folder}/{path}"));
+            }
         }
+        named.sort();
+        assert_eq!(named, sources(folder), "docs/architecture.md, {folder}");
     }
+}
+
+#[test]
+fn handler_reference_md_is_what_the_program_prints() {
+    let printed = sluicegate(&["handler", "reference"]);
+    assert!(printed.contains("fetch("), "{printed}");
+    assert!(
+        read("docs/handler-reference.md").ends_with(&printed),
+        "put the output of `sluicegate handler reference` below the heading of docs/handler-reference.md"
+    );
 }
 
 #[test]

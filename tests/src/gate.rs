@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::{env, fs};
+use std::{env, fs, iter};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -19,6 +19,7 @@ pub struct Gate<'world> {
     log: PathBuf,
     environment: Vec<(String, String)>,
     flags: Vec<String>,
+    name: Option<String>,
 }
 
 impl<'world> Gate<'world> {
@@ -26,7 +27,14 @@ impl<'world> Gate<'world> {
         let number = world.next_number();
         let policy = (!policy.is_empty()).then(|| world.file(&format!("policy-{number}.toml"), policy));
         let log = world.path(&format!("log/{number}.jsonl"));
-        Self { world, policy, log, environment: Vec::new(), flags: Vec::new() }
+        Self { world, policy, log, environment: Vec::new(), flags: Vec::new(), name: None }
+    }
+
+    /// Names the instance, so that what is changed at run time is kept. Its control socket and its
+    /// state are in folders of this world, where [`World::operator`] and [`Attached::operator`] look.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
     }
 
     /// Sets a variable of the gate's environment, which a workload of `run` inherits as far as the
@@ -55,10 +63,14 @@ impl<'world> Gate<'world> {
     /// `sluicegate run` around a command, as the unprivileged workload user.
     pub fn job<A: AsRef<str>>(self, command: impl IntoIterator<Item = A>) -> Job<'world> {
         let mut line = vec![self.world.program("sluicegate"), "run".to_owned()];
-        line.extend(self.common_flags());
+        line.extend(self.common_flags(Caller::Workload));
         line.push("--".to_owned());
         line.extend(command.into_iter().map(|argument| argument.as_ref().to_owned()));
         let job = self.world.job(self.world.gate_namespace(), line).log(self.log);
+        let job = match self.name {
+            Some(_) => job.env("XDG_RUNTIME_DIR", self.world.runtime_folder(Caller::Workload)),
+            None => job,
+        };
         self.environment.iter().fold(job, |job, (name, value)| job.env(name, value))
     }
 
@@ -77,21 +89,29 @@ impl<'world> Gate<'world> {
     pub fn attach_to(self, namespace: Namespace) -> Attached<'world> {
         let ca_file = self.world.path(&format!("{}-gate-ca.pem", namespace.name()));
         let mut line = vec![self.world.program("sluicegate"), "attach".to_owned(), shown(&namespace.path())];
-        line.extend(self.common_flags());
+        line.extend(self.common_flags(Caller::Root));
         line.extend(["--ca-file".to_owned(), shown(&ca_file), "--json".to_owned()]);
         let job = self.world.root_job(self.world.gate_namespace(), line).log(self.log);
+        let job = match self.name {
+            Some(_) => job.env("XDG_RUNTIME_DIR", self.world.runtime_folder(Caller::Root)),
+            None => job,
+        };
         let job = self.environment.iter().fold(job, |job, (name, value)| job.env(name, value));
         let mut running = job.spawn();
         running.wait_for_output("\"ready\"");
-        Attached { world: self.world, running, namespace, ca_file }
+        Attached { world: self.world, running, namespace, ca_file, name: self.name }
     }
 
-    fn common_flags(&self) -> Vec<String> {
+    fn common_flags(&self, caller: Caller) -> Vec<String> {
         let mut flags = Vec::new();
         if let Some(policy) = &self.policy {
             flags.extend(["--policy".to_owned(), shown(policy)]);
         }
         flags.extend(["--log".to_owned(), shown(&self.log)]);
+        if let Some(name) = &self.name {
+            let state = shown(&self.world.path(caller.folder()).join("state"));
+            flags.extend(["--name".to_owned(), name.clone(), "--state".to_owned(), state]);
+        }
         flags.extend(self.flags.iter().cloned());
         flags
     }
@@ -104,6 +124,26 @@ pub struct Attached<'world> {
     running: Running<'world>,
     namespace: Namespace,
     ca_file: PathBuf,
+    name: Option<String>,
+}
+
+/// Who starts a gate, and whose its control socket is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Caller {
+    /// The workload's user, by `run`.
+    Workload,
+    /// Root, by `attach`.
+    Root,
+}
+
+impl Caller {
+    /// The folder of the world that the gate's own things are in.
+    pub(crate) fn folder(self) -> &'static str {
+        match self {
+            Self::Workload => "operator",
+            Self::Root => "root",
+        }
+    }
 }
 
 impl<'world> Attached<'world> {
@@ -119,6 +159,24 @@ impl<'world> Attached<'world> {
     /// Runs [`Self::job`] to its end. The log is in [`Self::log`], not in the outcome.
     pub fn run<A: AsRef<str>>(&self, command: impl IntoIterator<Item = A>) -> Outcome {
         self.job(command).run()
+    }
+
+    /// A `sluicegate` command about this gate, which must be [named](Gate::named): by root, from where
+    /// the gate was started.
+    pub fn operator<A: AsRef<str>>(&self, arguments: impl IntoIterator<Item = A>) -> Job<'world> {
+        let program = self.world.program("sluicegate");
+        let arguments = arguments.into_iter().map(|argument| argument.as_ref().to_owned());
+        let line = iter::once(program).chain(arguments);
+        self.world
+            .root_job(self.world.gate_namespace(), line)
+            .env("XDG_RUNTIME_DIR", self.world.runtime_folder(Caller::Root))
+            .env("SLUICEGATE_INSTANCE", self.name.as_deref().expect("the gate has a name"))
+    }
+
+    /// The control socket of this gate, which must be [named](Gate::named).
+    pub fn control_socket(&self) -> PathBuf {
+        let name = self.name.as_deref().expect("the gate has a name");
+        self.world.runtime_folder(Caller::Root).join(format!("sluicegate/{name}.sock"))
     }
 
     /// The sealed namespace.
@@ -155,6 +213,19 @@ impl<'world> Attached<'world> {
 }
 
 impl World {
+    /// A `sluicegate` command about the [named](Gate::named) gates of `run`: by the user that started
+    /// them, and from where they were started.
+    pub fn operator<A: AsRef<str>>(&self, arguments: impl IntoIterator<Item = A>) -> Job<'_> {
+        let arguments = arguments.into_iter().map(|argument| argument.as_ref().to_owned());
+        let line = iter::once(self.program("sluicegate")).chain(arguments);
+        self.job(self.gate_namespace(), line).env("XDG_RUNTIME_DIR", self.runtime_folder(Caller::Workload))
+    }
+
+    /// What stands for `/run/user/UID`.
+    pub(crate) fn runtime_folder(&self, caller: Caller) -> PathBuf {
+        self.path(caller.folder())
+    }
+
     /// A program of this workspace, where the workload's user can start it. Where the target folder
     /// is closed to that user, as below `/root`, this makes a copy of both in the scratch folder.
     pub fn program(&self, name: &str) -> String {

@@ -29,6 +29,7 @@ mod namespace;
 mod nginx;
 mod origin;
 mod reply;
+mod site;
 mod token;
 mod world;
 
@@ -40,5 +41,6 @@ pub use namespace::{Arrivals, Namespace};
 pub use nginx::Nginx;
 pub use origin::{Handshake, Origin, OriginConfig, Received, TcpServer};
 pub use reply::{Reply, pseudo_random_chunks, pseudo_random_sha256, sha256_hex};
+pub use site::Site;
 pub use token::{assert_token_absent, new_token, with_token_scan};
-pub use world::{GATE_IPV4, GATE_IPV6, ORIGIN_IPV4, ORIGIN_IPV6, WORKLOAD_USER, World};
+pub use world::{GATE_IPV4, GATE_IPV6, ORIGIN_IPV4, ORIGIN_IPV6, WORKLOAD_USER, World, wait_until};

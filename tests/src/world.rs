@@ -73,11 +73,12 @@ impl World {
             scratch,
             files: AtomicUsize::new(0),
         };
-        for folder in ["home", "log", "secrets"] {
+        for folder in ["home", "log", "secrets", "operator"] {
             let path = world.path(folder);
             fs::create_dir(&path).expect("make a folder");
             give_to_workload_user(&path, 0o700);
         }
+        fs::create_dir(world.path("root")).expect("make a folder");
         world.file("ca.pem", world.authority.pem());
         world
     }
@@ -299,7 +300,8 @@ fn give_to_workload_user(path: &Path, mode: u32) {
 }
 
 /// Asks for a fact until it is there; fails when it is not in time.
-pub(crate) fn wait_until(what: &str, deadline: Duration, mut fact: impl FnMut() -> bool) {
+#[track_caller]
+pub fn wait_until(what: &str, deadline: Duration, mut fact: impl FnMut() -> bool) {
     let started = Instant::now();
     while !fact() {
         assert!(started.elapsed() < deadline, "waited {deadline:?} in vain for {what}");

@@ -1,0 +1,13 @@
+//! A running instance, asked and changed by its operator: by commands, over the socket, by files.
+#![cfg(test)]
+
+mod approvals;
+mod approvals_scope;
+mod commands;
+mod hosts;
+mod overrides;
+mod persistence;
+mod policies;
+mod socket;
+mod support;
+mod watch;
