@@ -21,6 +21,23 @@ const GREEDY: [(&str, &str, &str); 8] = [
 ];
 
 #[test]
+fn h06_clients_that_leave_do_not_multiply_the_threads_of_handlers() {
+    let world = World::new("h06-threads");
+    let site = Site::start(&world);
+    handler(&world, "loop", "loop {}");
+    // Each run goes on for seconds after its client has left.
+    let limits = "handler_limits = { cpu_ms = 3000, operations = 100000000 }";
+    let text = format!("{limits}\noutbound = \"handlers/loop.rhai\"");
+    let mut gate = world.gate(&site.policy(&world, &text, &["h.test"])).attach();
+    let one = "curl -s -m 0.3 --http2-prior-knowledge http://h.test/ &";
+    drop(gate.run(["sh", "-c", &format!("{} wait", one.repeat(40))]));
+    let status = fs::read_to_string(format!("/proc/{}/status", gate.running().pid())).unwrap();
+    let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")).unwrap();
+    let threads: usize = threads.trim().parse().unwrap();
+    assert!(threads < 20, "{threads} threads");
+}
+
+#[test]
 fn h06_a_handler_that_wants_too_much_costs_its_own_request() {
     let world = World::new("h06-limits");
     let site = Site::start(&world);

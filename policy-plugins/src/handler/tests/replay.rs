@@ -146,6 +146,18 @@ fn a_brief_run_ends_early_and_is_begun_again() {
 }
 
 #[test]
+fn no_brief_run_begins_with_a_large_body_at_hand() {
+    for (length, is_brief) in [(1_000, true), (10_000, false)] {
+        let bench = body("request.read_json(65536); reply(200)");
+        let mut execution = bench.execution();
+        assert!(matches!(execution.run(Patience::Brief), Step::Await(_)));
+        execution.answer(Answer::Bytes(format!("\"{}\"", "x".repeat(length)).into()));
+        assert_eq!(matches!(execution.run(Patience::Brief), Step::Unfinished), !is_brief, "{length}");
+        assert!(matches!(execution.run(Patience::Full), Step::Done(_)), "{length}");
+    }
+}
+
+#[test]
 fn what_brief_runs_use_counts() {
     let bench = body("loop {}").limits(|limits| limits.operations = 5_000);
     let mut execution = bench.execution();
