@@ -269,6 +269,10 @@ impl Controller {
     /// [`ControlError`]; nothing has changed then.
     pub fn reset(&self, actor: Actor) -> Result<Published, ControlError> {
         let mut inner = self.inner();
+        if actor == Actor::Watch && inner.state.upload.is_some() {
+            let why = "a policy was uploaded since, which a changed file does not replace";
+            return Err(ControlError::Invalid(String::from(why)));
+        }
         let document = inner.document.as_ref().map(|document| document.file.clone());
         let (bundle, compiled) = match document {
             None => (None, Compiled { policy: Policy::closed(), warnings: Vec::new() }),
@@ -324,8 +328,10 @@ impl Controller {
     /// The files of the document in force; none while an upload stands in its place.
     pub fn watched_files(&self) -> Vec<PathBuf> {
         let inner = self.inner();
-        let document = inner.document.as_ref().filter(|_| inner.state.upload.is_none());
-        let files = document.into_iter().flat_map(Bundle::files);
+        if inner.state.upload.is_some() {
+            return Vec::new();
+        }
+        let files = inner.document.iter().flat_map(Bundle::files);
         files.chain(inner.broken.iter().cloned()).collect()
     }
 

@@ -23,9 +23,6 @@ type Stamps = BTreeMap<PathBuf, Stamp>;
 /// Puts the document to work again whenever it changed, for as long as the gate runs. What does not
 /// compile is logged and changes nothing.
 pub async fn watch_document(controller: Arc<Controller>) {
-    if !controller.is_watching() {
-        return;
-    }
     let Some(mut taken) = look(&controller).await else { return };
     let mut seen = taken.clone();
     let mut interval = tokio::time::interval(INTERVAL);
@@ -48,10 +45,15 @@ pub async fn watch_document(controller: Arc<Controller>) {
     }
 }
 
-/// The files to follow as they are now, on a thread that may wait for the controller and the disk.
+/// The files to follow as they are now, none where the workload could change one; on a thread that may
+/// wait for the controller and the disk.
 async fn look(controller: &Arc<Controller>) -> Option<Stamps> {
     let controller = Arc::clone(controller);
-    tokio::task::spawn_blocking(move || stamps(controller.watched_files())).await.ok()
+    // Asked each time: a later document may name a script that the workload could write.
+    let look = move || {
+        if controller.is_watching() { stamps(controller.watched_files()) } else { Stamps::new() }
+    };
+    tokio::task::spawn_blocking(look).await.ok()
 }
 
 /// Forgets files that are followed no more. Those that are new were read when they came to be.

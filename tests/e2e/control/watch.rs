@@ -110,6 +110,35 @@ fn a_new_script_that_is_mended_is_taken() {
 }
 
 #[test]
+fn a_file_that_is_mended_does_not_replace_an_uploaded_policy() {
+    let world = World::new("uploaded");
+    let site = Site::start(&world);
+    handler(&world, "old", "reply(200, \"old\")");
+    handler(&world, "uploaded", "reply(200, \"uploaded\")");
+    let policy =
+        |name: &str| site.policy(&world, &format!("outbound = \"handlers/{name}.rhai\""), &["h.test"]);
+    let gate = world.gate(&policy("old")).named("box");
+    let document = gate.policy_file().unwrap().to_owned();
+    let mut gate = gate.attach();
+    let mut connection = Connection::open(&gate);
+    handler(&world, "new", "reply(200, \"new\"");
+    fs::write(&document, policy("new")).unwrap();
+    gate.wait_for_log(|line| line["action"] == "policy_refused");
+    let upload = world.file("upload.toml", policy("uploaded"));
+    asked(&gate, &["policy", "set", upload.to_str().unwrap()]);
+    connection.wait_for("uploaded");
+    // Mended, and the document written again: more than the watch needs to see it, twice over.
+    handler(&world, "new", "reply(200, \"new\")");
+    fs::write(&document, policy("new")).unwrap();
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(3);
+    while std::time::Instant::now() < until {
+        assert_eq!(connection.ask().1, "uploaded");
+    }
+    asked(&gate, &["policy", "reset"]);
+    connection.wait_for("new");
+}
+
+#[test]
 fn under_run_a_document_that_the_command_could_write_is_not_followed() {
     let world = World::new("unwatched");
     let own = world.home_file("policy.toml", "version = 1\n");
