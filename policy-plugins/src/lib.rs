@@ -45,10 +45,11 @@ pub use document::document_schema;
 pub use edits::{BasicAuth, Edits, HeaderEdit, QueryEdit};
 pub use error::{PolicyError, Problem, Severity};
 pub use handler::{
-    Answer, BindingKind, BodyHandle, BodyPart, BodySource, BoundHandler, Effect, Encoding, Environment,
-    Execution, HandlerAction, HandlerError, HandlerFault, HandlerInput, HandlerLimits, HandlerResponse,
-    Identity, KvOperation, LogLevel, LogLine, Object, ObjectsOperation, Outcome, OutgoingRequest, Patience,
-    Script, ScriptProblem, Step, handler_reference,
+    Answer, BindingKind, BodyHandle, BodyPart, BodySource, BoundHandler, Effect, Encoding, Entry,
+    Environment, Execution, Exports, HandlerAction, HandlerError, HandlerFault, HandlerInput, HandlerLimits,
+    HandlerResponse, Identity, KvOperation, LogLevel, LogLine, Object, ObjectsOperation, Outcome,
+    OutgoingRequest, Patience, Placeholders, Program, ProgramKind, Script, ScriptProblem, Step,
+    handler_reference, message,
 };
 pub use host::{Authority, Host, HostError, Scheme, WrittenAuthority};
 pub use overrides::{Change, ListOverride, Override, OverrideError, Overrides};

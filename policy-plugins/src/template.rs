@@ -40,7 +40,7 @@ impl Template {
     }
 
     /// A template of these parts; empty literals are left out.
-    pub(crate) fn from_parts(mut parts: Vec<TemplatePart>) -> Self {
+    pub fn from_parts(mut parts: Vec<TemplatePart>) -> Self {
         parts.retain(|part| !matches!(part, TemplatePart::Literal(text) if text.is_empty()));
         Self { parts }
     }

@@ -14,8 +14,8 @@ use std::path::Path;
 use http::Method;
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use sluicegate_policy::{
-    Authority, Compiled, Decision, Host, Policy, Reach, RequestFacts, Scheme, Sources, Verdict,
-    WrittenAuthority,
+    Authority, Compiled, Decision, Entry, Exports, Host, Policy, ProgramKind, Reach, RequestFacts, Scheme,
+    ScriptProblem, Sources, Verdict, WrittenAuthority,
 };
 
 const SEPARATOR: &str = "\n----------\n";
@@ -27,6 +27,10 @@ impl Sources for Files {
     fn read(&self, path: &str) -> Result<Vec<u8>, String> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
         fs::read(folder.join(path)).map_err(|_| String::from("no such file"))
+    }
+
+    fn program(&self, _path: &str, _kind: ProgramKind, _content: &[u8]) -> Result<Exports, ScriptProblem> {
+        Ok(Exports { entries: vec![Entry::Outbound], needs_reveal: false })
     }
 }
 

@@ -170,9 +170,10 @@ fn attach(options: &AttachOptions) -> Result<u8, InstanceError> {
 }
 
 fn prepare(options: &InstanceOptions, shares_files: bool) -> Result<Instance, InstanceError> {
-    let loaded = Loaded::read(options.policy.as_deref())?;
+    let settings = settings(options, shares_files)?;
+    let loaded = Loaded::read(options.policy.as_deref(), settings.programs()?)?;
     report::warnings(&loaded.warnings);
-    let instance = Instance::prepare(settings(options, shares_files)?, loaded)?;
+    let instance = Instance::prepare(settings, loaded)?;
     report::ignored(&instance.ignored);
     Ok(instance)
 }

@@ -255,7 +255,7 @@ impl Controller {
     /// # Errors
     /// [`ControlError`]; nothing has changed then.
     pub fn upload(&self, actor: Actor, bundle: &Bundle) -> Result<Published, ControlError> {
-        let compiled = bundle.compile().map_err(ControlError::from);
+        let compiled = bundle.compile(&self.gate.programs).map_err(ControlError::from);
         let compiled = compiled.inspect_err(|error| self.refused(actor, error))?;
         let mut inner = self.inner();
         let mut state = inner.state.clone();
@@ -277,7 +277,7 @@ impl Controller {
         let (bundle, compiled) = match document {
             None => (None, Compiled { policy: Policy::closed(), warnings: Vec::new() }),
             Some(file) => {
-                let read = Bundle::read(&file).map_err(ControlError::from);
+                let read = Bundle::read(&file, &self.gate.programs).map_err(ControlError::from);
                 let read = read.inspect_err(|error| self.refused(actor, error));
                 let folder = file.parent().unwrap_or(&file);
                 let files = read.as_ref().err().map(|error| files_of(error, folder));

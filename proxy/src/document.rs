@@ -8,7 +8,10 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
-use sluicegate_policy::{Compiled, Policy, PolicyError, Script, Sources};
+use sluicegate_policy::{
+    Compiled, Exports, Policy, PolicyError, ProgramKind, Script, ScriptProblem, Sources,
+};
+use sluicegate_wasm::Programs;
 
 /// The longest policy document, in bytes; generous for a generated one.
 pub const DOCUMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -20,7 +23,7 @@ pub struct Bundle {
     pub file: PathBuf,
     /// Its text.
     pub document: String,
-    /// Its scripts, by path as the document writes it.
+    /// Its handlers' files, by path as the document writes it.
     pub scripts: BTreeMap<String, Vec<u8>>,
 }
 
@@ -43,17 +46,18 @@ pub enum DocumentError {
 }
 
 impl Bundle {
-    /// Reads a document and the scripts that it names, and compiles them.
+    /// Reads a document and the handlers' files that it names, and compiles them; a program is loaded
+    /// as it will be run, which may take seconds.
     ///
     /// # Errors
     /// [`DocumentError`].
-    pub fn read(file: &Path) -> Result<(Self, Compiled), DocumentError> {
+    pub fn read(file: &Path, programs: &Programs) -> Result<(Self, Compiled), DocumentError> {
         let failed = |source| DocumentError::Read { path: file.to_owned(), source };
         let path = std::path::absolute(file).map_err(failed)?;
         let bytes = read_bounded(&path, DOCUMENT_BYTES_MAX).map_err(failed)?;
         let document = String::from_utf8(bytes)
             .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
-        let folder = Folder { path: folder_of(&path).to_owned(), read: RefCell::default() };
+        let folder = Folder { path: folder_of(&path).to_owned(), read: RefCell::default(), programs };
         let compiled = Policy::compile(&file.to_string_lossy(), &document, &folder);
         let compiled = compiled.map_err(DocumentError::Policy)?;
         Ok((Self { file: path, document, scripts: folder.read.into_inner() }, compiled))
@@ -63,8 +67,9 @@ impl Bundle {
     ///
     /// # Errors
     /// Every problem of the document and its scripts.
-    pub fn compile(&self) -> Result<Compiled, PolicyError> {
-        Policy::compile(&self.file.to_string_lossy(), &self.document, self)
+    pub fn compile(&self, programs: &Programs) -> Result<Compiled, PolicyError> {
+        let sources = Kept { bundle: self, programs };
+        Policy::compile(&self.file.to_string_lossy(), &self.document, &sources)
     }
 
     /// Where the document's relative paths begin.
@@ -79,29 +84,46 @@ impl Bundle {
     }
 }
 
-impl Sources for Bundle {
+/// The files of a bundle.
+struct Kept<'a> {
+    bundle: &'a Bundle,
+    programs: &'a Programs,
+}
+
+impl Sources for Kept<'_> {
     fn read(&self, path: &str) -> Result<Vec<u8>, String> {
-        self.scripts.get(path).cloned().ok_or_else(|| String::from("it did not come with the document"))
+        let content = self.bundle.scripts.get(path).cloned();
+        content.ok_or_else(|| String::from("it did not come with the document"))
+    }
+
+    fn program(&self, path: &str, kind: ProgramKind, content: &[u8]) -> Result<Exports, ScriptProblem> {
+        self.programs.load(kind, path, content).map(|loaded| loaded.exports().clone())
     }
 }
 
-/// Scripts below a folder, noted as they are read.
-struct Folder {
+/// Files below a folder, noted as they are read.
+struct Folder<'a> {
     path: PathBuf,
     read: RefCell<BTreeMap<String, Vec<u8>>>,
+    programs: &'a Programs,
 }
 
-impl Sources for Folder {
+impl Sources for Folder<'_> {
     fn read(&self, path: &str) -> Result<Vec<u8>, String> {
         // One byte more than allowed, so that the compiler says that it is too long.
-        let bytes = read_bounded(&self.path.join(path), Script::BYTES_MAX as u64 + 1)
+        let most = ProgramKind::of_file(path).map_or(Script::BYTES_MAX, ProgramKind::bytes_max);
+        let bytes = read_bounded(&self.path.join(path), most as u64 + 1)
             .or_else(|error| match error.kind() {
-                io::ErrorKind::FileTooLarge => Ok(vec![b' '; Script::BYTES_MAX + 1]),
+                io::ErrorKind::FileTooLarge => Ok(vec![b' '; most + 1]),
                 _ => Err(error),
             })
             .map_err(|error| error.to_string())?;
         self.read.borrow_mut().insert(path.to_owned(), bytes.clone());
         Ok(bytes)
+    }
+
+    fn program(&self, path: &str, kind: ProgramKind, content: &[u8]) -> Result<Exports, ScriptProblem> {
+        self.programs.load(kind, path, content).map(|loaded| loaded.exports().clone())
     }
 }
 
@@ -151,10 +173,13 @@ mod tests {
             "version = 1\noutbound = \"a/same.rhai\"\n[outbound_by_host]\n\"h.test\" = \"b/same.rhai\"\n";
         let file = folder.path().join("policy.toml");
         std::fs::write(&file, text).unwrap();
-        let (bundle, compiled) = Bundle::read(&file).unwrap();
+        let (bundle, compiled) = Bundle::read(&file, &Programs::new(None)).unwrap();
         assert_eq!(bundle.scripts.keys().collect::<Vec<_>>(), ["a/same.rhai", "b/same.rhai"]);
         assert_eq!(bundle.files().count(), 3);
-        assert_eq!(bundle.compile().unwrap().policy.generation(), compiled.policy.generation());
+        assert_eq!(
+            bundle.compile(&Programs::new(None)).unwrap().policy.generation(),
+            compiled.policy.generation()
+        );
     }
 
     #[test]
@@ -173,7 +198,9 @@ mod tests {
         std::fs::write(folder.path().join("big.rhai"), vec![b' '; 10 * 1024 * 1024]).unwrap();
         let file = folder.path().join("policy.toml");
         std::fs::write(&file, "version = 1\noutbound = \"big.rhai\"\n").unwrap();
-        let Err(DocumentError::Policy(error)) = Bundle::read(&file) else { panic!("it compiled") };
+        let Err(DocumentError::Policy(error)) = Bundle::read(&file, &Programs::new(None)) else {
+            panic!("it compiled")
+        };
         assert!(format!("{:?}", error.problems()).contains("at most"), "{error:?}");
     }
 }

@@ -82,7 +82,7 @@ enum Decided<'generation> {
 }
 
 impl Connection {
-    async fn exchange(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+    async fn exchange(self: &Arc<Self>, request: Request<Incoming>) -> Response<ResponseBody> {
         let (active, fault) = self.activity.begin();
         let generation = self.gate.generation();
         let mut record = self.begin_record(&generation);
@@ -183,7 +183,7 @@ impl Connection {
 
     /// Acts on a verdict that lets the request go on.
     async fn carry_out(
-        &self,
+        self: &Arc<Self>,
         generation: &Arc<Generation>,
         judged: Judged<'_>,
         request: Request<WorkloadBody>,
@@ -203,8 +203,13 @@ impl Connection {
         match judged.handler {
             // Boxed: most requests have no handler, and shall not have the room for one.
             Some(handler) => {
-                let exchange = handling::Exchange { connection: self, generation, judged: &judged, handler };
-                Box::pin(exchange.handle(request, record, active)).await
+                let exchange = handling::Exchange {
+                    connection: Arc::clone(self),
+                    generation: Arc::clone(generation),
+                    authority: judged.authority,
+                    handler: Arc::clone(handler),
+                };
+                Box::pin(exchange.handle(judged.edits, request, record, active)).await
             }
             None => self.forward(generation, judged, request, (record, active)).await,
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sluicegate_certs::LeafCache;
 use sluicegate_policy::Identity;
+use sluicegate_wasm::Programs;
 use tokio::sync::{Semaphore, watch};
 
 use crate::approvals::Approvals;
@@ -39,6 +40,8 @@ pub struct Gate {
     pub handler_threads: Arc<Semaphore>,
     /// Room for bodies that handlers take into memory, in KiB.
     pub handler_memory: Arc<Semaphore>,
+    /// What runs the programs of handlers.
+    pub programs: Arc<Programs>,
     /// Random, so that request ids do not repeat in a log that several runs share.
     pub run: u32,
     /// Requests begun; the number makes a request's id.

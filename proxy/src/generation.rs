@@ -3,11 +3,13 @@
 //! **Invariant:** a generation never changes; a request holds the one it began with to the end of its
 //! response.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
-use sluicegate_policy::{Identity, Policy, SecretDeclaration};
+use sluicegate_policy::{Identity, Policy, Program, SecretDeclaration};
+use sluicegate_wasm::{LoadedProgram, Programs};
 
 use crate::bindings::Bindings;
 use crate::document::read_bounded;
@@ -32,6 +34,8 @@ pub struct Generation {
     pub bindings: Arc<Bindings>,
     /// Whether some secret is to be masked in responses.
     pub scrubs: bool,
+    /// The programs of its handlers, by their digests.
+    programs: HashMap<[u8; 32], Arc<LoadedProgram>>,
 }
 
 /// Where a generation finds what its policy names.
@@ -43,6 +47,8 @@ pub struct Places {
     pub stores: PathBuf,
     /// Whose policy it is.
     pub identity: Arc<Identity>,
+    /// What runs its programs.
+    pub programs: Arc<Programs>,
 }
 
 /// Why a policy that compiles cannot be put to work.
@@ -52,6 +58,14 @@ pub enum GenerationError {
     /// A secret has no usable value.
     #[error("the policy's secrets cannot be loaded")]
     Secret(#[source] SecretError),
+    /// A program of a handler cannot be run.
+    #[error("the handler {file} cannot be run: {why}")]
+    Program {
+        /// Its file as the document writes it.
+        file: Box<str>,
+        /// Why.
+        why: String,
+    },
     /// A file of `extra_ca` cannot be used.
     #[error("[upstream] extra_ca: {} holds no usable certificates", path.display())]
     ExtraCa {
@@ -71,6 +85,7 @@ impl Generation {
     /// [`GenerationError`]: a generation that begins can do all it promises.
     pub fn new(policy: Policy, places: &Places, previous: Option<&Self>) -> Result<Self, GenerationError> {
         let policy = Arc::new(policy);
+        let programs = load(&policy, &places.programs)?;
         let secrets =
             Secrets::load(&policy, &places.folder, &places.identity).map_err(GenerationError::Secret)?;
         let secrets = Arc::new(secrets);
@@ -95,13 +110,36 @@ impl Generation {
             secrets,
             upstream,
             bindings: Arc::new(bindings),
+            programs,
         })
+    }
+
+    /// A program of one of its handlers, ready to run.
+    pub fn program(&self, program: &Program) -> Option<&Arc<LoadedProgram>> {
+        self.programs.get(&program.digest)
     }
 
     /// The files that hold secrets, to be hidden from the workload.
     pub fn secret_files(&self) -> Vec<PathBuf> {
         self.secrets.files().filter_map(|path| std::path::absolute(path).ok()).collect()
     }
+}
+
+/// Loads what the handlers of a policy run. It was loaded when the policy was compiled, and is found.
+fn load(
+    policy: &Policy,
+    programs: &Programs,
+) -> Result<HashMap<[u8; 32], Arc<LoadedProgram>>, GenerationError> {
+    let mut loaded = HashMap::new();
+    for program in policy.programs() {
+        if loaded.contains_key(&program.digest) {
+            continue;
+        }
+        let failed = |why| GenerationError::Program { file: program.file.clone(), why };
+        let found = programs.load(program.kind, &program.file, &program.content);
+        loaded.insert(program.digest, found.map_err(|problem| failed(problem.message))?);
+    }
+    Ok(loaded)
 }
 
 fn extra_roots(policy: &Policy, folder: &Path) -> Result<Vec<CertificateDer<'static>>, GenerationError> {

@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use miette::Diagnostic;
 use sluicegate_certs::{CertificateAuthority, DEFAULT_CAPACITY, LeafCache};
 use sluicegate_policy::{Compiled, Execution, Identity, Policy, PolicyError, Problem};
+use sluicegate_wasm::Programs;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, broadcast, watch};
@@ -159,6 +160,8 @@ pub struct Loaded {
     pub policy: Policy,
     /// What is legal and probably not meant.
     pub warnings: Vec<Problem>,
+    /// What runs its programs.
+    pub programs: Arc<Programs>,
 }
 
 impl Loaded {
@@ -166,12 +169,12 @@ impl Loaded {
     ///
     /// # Errors
     /// [`InstanceError::Document`] and [`InstanceError::Policy`].
-    pub fn read(file: Option<&Path>) -> Result<Self, InstanceError> {
+    pub fn read(file: Option<&Path>, programs: Arc<Programs>) -> Result<Self, InstanceError> {
         let Some(file) = file else {
-            return Ok(Self { bundle: None, policy: Policy::closed(), warnings: Vec::new() });
+            return Ok(Self { bundle: None, policy: Policy::closed(), warnings: Vec::new(), programs });
         };
-        let (bundle, Compiled { policy, warnings }) = Bundle::read(file)?;
-        Ok(Self { bundle: Some(bundle), policy, warnings })
+        let (bundle, Compiled { policy, warnings }) = Bundle::read(file, &programs)?;
+        Ok(Self { bundle: Some(bundle), policy, warnings, programs })
     }
 
     /// The document, absolute; none for the closed policy.
@@ -199,6 +202,18 @@ pub struct InstanceSettings {
     pub control: bool,
     /// Whether the workload is this user's and sees its files, as under `run`.
     pub shares_files: bool,
+}
+
+impl InstanceSettings {
+    /// What runs the programs of its handlers. What these were compiled to is code, and is kept only
+    /// where the workload cannot write it.
+    ///
+    /// # Errors
+    /// There is no state folder.
+    pub fn programs(&self) -> Result<Arc<Programs>, InstanceError> {
+        let folder = state_folder(self.state.clone())?.join("programs");
+        Ok(Programs::new((!self.shares_files || !is_changeable(&folder)).then_some(folder)))
+    }
 }
 
 /// Everything that an instance is made of before its namespace is captured.
@@ -244,7 +259,9 @@ impl Instance {
         state.overrides = kept;
         let stores = state_folder.join(format!("{name}.stores"));
         let passing_stores = (!named).then(|| stores.clone());
-        let places = Places { folder, stores, identity: Arc::clone(&identity) };
+        let programs = Arc::clone(&loaded.programs);
+        let places =
+            Places { folder, stores, identity: Arc::clone(&identity), programs: Arc::clone(&programs) };
         let generation = Generation::new(policy, &places, None).map_err(InstanceError::Unusable)?;
         let authority =
             CertificateAuthority::generate(&name, SystemTime::now()).map_err(InstanceError::Authority)?;
@@ -266,6 +283,7 @@ impl Instance {
             approvals: Arc::new(approvals),
             handler_threads: Arc::new(Semaphore::new(HANDLER_THREADS_MAX)),
             handler_memory: Arc::new(Semaphore::new(HANDLER_MEMORY_KIB_MAX as usize)),
+            programs,
             run: random()?,
             requests: AtomicU64::new(0),
             current: watch::Sender::new(Arc::new(generation)),
@@ -404,7 +422,7 @@ fn read_state(file: Option<&StateFile>) -> Result<State, InstanceError> {
 fn base_policy(state: &State, loaded: &Loaded) -> Result<(Policy, PathBuf), InstanceError> {
     if let Some(upload) = state.upload.clone() {
         let bundle = Bundle::from(upload);
-        let compiled = bundle.compile().map_err(InstanceError::Policy)?;
+        let compiled = bundle.compile(&loaded.programs).map_err(InstanceError::Policy)?;
         return Ok((compiled.policy, bundle.folder().to_owned()));
     }
     let folder = loaded.bundle.as_ref().map_or_else(|| Path::new("/"), Bundle::folder);

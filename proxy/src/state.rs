@@ -8,14 +8,17 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
-use sluicegate_policy::Overrides;
+use sluicegate_policy::{Overrides, ProgramKind};
 
 use crate::approvals::Remembered;
 use crate::document::{Bundle, open_at_once};
 
-/// The longest state file that is read, in bytes: a document, its scripts, and a thousand answers.
-const STATE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// The longest state file that is read, in bytes: a document, its handlers as the control socket takes
+/// them, and a thousand answers.
+const STATE_BYTES_MAX: u64 = 96 * 1024 * 1024;
 
 /// What was changed at run time. Apart from the document, which it never writes to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,30 +34,62 @@ pub struct State {
     pub remembered: Vec<Remembered>,
 }
 
-/// An uploaded policy; scripts are text, as the control socket takes them.
+/// An uploaded policy; scripts are text and components base64, as the control socket takes them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Upload {
     file: PathBuf,
     document: String,
     scripts: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    components: BTreeMap<String, Binary>,
+}
+
+/// Bytes, in base64.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct Binary(Vec<u8>);
+
+impl From<Binary> for String {
+    fn from(binary: Binary) -> Self {
+        BASE64.encode(binary.0)
+    }
+}
+
+impl TryFrom<String> for Binary {
+    type Error = base64::DecodeError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        BASE64.decode(text).map(Self)
+    }
 }
 
 impl From<Upload> for Bundle {
     fn from(upload: Upload) -> Self {
-        let scripts = upload.scripts.into_iter().map(|(path, text)| (path, text.into_bytes())).collect();
+        let texts = upload.scripts.into_iter().map(|(path, text)| (path, text.into_bytes()));
+        let components = upload.components.into_iter().map(|(path, content)| (path, content.0));
+        let scripts = texts.chain(components).collect();
         Self { file: upload.file, document: upload.document, scripts }
     }
 }
 
 impl From<&Bundle> for Upload {
     fn from(bundle: &Bundle) -> Self {
-        let text = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).into_owned();
-        Self {
+        let mut upload = Self {
             file: bundle.file.clone(),
             document: bundle.document.clone(),
-            scripts: bundle.scripts.iter().map(|(path, bytes)| (path.clone(), text(bytes))).collect(),
+            scripts: BTreeMap::new(),
+            components: BTreeMap::new(),
+        };
+        for (path, content) in &bundle.scripts {
+            if ProgramKind::of_file(path) == Some(ProgramKind::Component) {
+                upload.components.insert(path.clone(), Binary(content.clone()));
+            } else {
+                let text = String::from_utf8_lossy(content).into_owned();
+                upload.scripts.insert(path.clone(), text);
+            }
         }
+        upload
     }
 }
 

@@ -1,25 +1,22 @@
 //! Compiles `outbound`, `outbound_by_host`, `outbound_handlers` and the files that they name.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::ops::Range;
 use std::sync::Arc;
 
 use toml::Spanned;
 
+use super::files::{Code, Files};
 use super::secrets::Secrets;
 use super::{json, pattern};
-use crate::digest::Digest;
 use crate::document::{Document, HandlerEntry};
 use crate::error::{Findings, nearest};
-use crate::handler::{BoundHandler, HandlerAction, HandlerLimits, Script};
+use crate::handler::{BoundHandler, Entry, Exports, HandlerAction, HandlerLimits, Program, ProgramKind};
 use crate::outbound::Routes;
 use crate::pattern::{HostPattern, ListedIn};
 use crate::secret::SecretName;
 use crate::sources::Sources;
 
-/// The most files that one document names, each up to [`Script::BYTES_MAX`].
-const SCRIPTS_MAX: usize = 256;
 /// The longest name of a handler, in bytes.
 const NAME_BYTES_MAX: usize = 64;
 
@@ -27,21 +24,34 @@ const NAME_BYTES_MAX: usize = 64;
 pub(super) struct Materials<'a> {
     pub(super) sources: &'a dyn Sources,
     pub(super) secrets: &'a Secrets,
-    pub(super) limits: HandlerLimits,
+    pub(super) limits: &'a HandlerLimits,
 }
 
-/// The handlers that compiled, and each file that was read for them once.
+/// The handlers that compiled.
 pub(super) struct Handlers<'a> {
-    materials: Materials<'a>,
+    secrets: &'a Secrets,
     /// `outbound_handlers`; `None` where an entry has problems, which have been reported.
     named: BTreeMap<Box<str>, Option<Arc<BoundHandler>>>,
-    files: BTreeMap<Box<str>, File>,
+    files: Files<'a>,
+    /// The program of `outbound`, whose hosts and named handlers are bound with it.
+    brought: Option<Brought>,
 }
 
-/// A file that was asked for; without a script it has problems, which have been reported.
-struct File {
-    digest: Digest,
-    script: Option<Arc<Script>>,
+/// A program with all that it offers.
+struct Brought {
+    program: Arc<Program>,
+    exports: Arc<Exports>,
+    /// Its handlers, but for the entry.
+    bound: BoundHandler,
+}
+
+/// Where a handler is bound, which says what of a program is meant.
+#[derive(Clone, Copy)]
+enum Place<'name> {
+    /// For requests: its `outbound`.
+    Requests,
+    /// Under a name of `outbound_handlers`: its handler of that name, or its `outbound`.
+    Name(&'name str),
 }
 
 /// A handler as an entry wants it.
@@ -66,7 +76,8 @@ impl<'a> Handlers<'a> {
         materials: Materials<'a>,
         findings: &mut Findings<'_>,
     ) -> Self {
-        let mut handlers = Self { materials, named: BTreeMap::new(), files: BTreeMap::new() };
+        let files = Files::new(materials.sources, materials.limits);
+        let mut handlers = Self { secrets: materials.secrets, named: BTreeMap::new(), files, brought: None };
         for (name, entry) in &document.outbound_handlers {
             if !is_name(name.get_ref()) {
                 findings
@@ -75,6 +86,10 @@ impl<'a> Handlers<'a> {
             }
             let bound = handlers.named_entry(name.get_ref(), entry, findings);
             handlers.named.insert(name.get_ref().as_str().into(), bound);
+        }
+        if let Some(entry) = &document.outbound {
+            handlers.brought = handlers.bring(entry, findings);
+            handlers.name_all(entry, findings);
         }
         handlers
     }
@@ -102,8 +117,77 @@ impl<'a> Handlers<'a> {
                 patterns.push(host);
             }
         }
-        routes.catch_all = document.outbound.as_ref().and_then(|entry| self.entry(entry, findings));
+        if let Some(entry) = &document.outbound {
+            self.outbound(entry, (&mut patterns, &mut routes), findings);
+        }
         ByHost { patterns, routes }
+    }
+
+    /// Binds `outbound`, and the hosts that a program brings along.
+    fn outbound(
+        &mut self,
+        entry: &Spanned<HandlerEntry>,
+        (patterns, routes): (&mut Vec<Spanned<HostPattern>>, &mut Routes),
+        findings: &mut Findings<'_>,
+    ) {
+        if program_file(entry).is_none() {
+            routes.catch_all = self.entry(entry, findings);
+            return;
+        }
+        let Some(brought) = &self.brought else { return };
+        for offered in &brought.exports.entries {
+            let Entry::ByHost(text) = offered else { continue };
+            let Some(host) = pattern(entry.span(), text, ListedIn::Rule, findings) else {
+                continue;
+            };
+            if routes.same(host.get_ref()).is_some() {
+                let message = format!("`{text}` stands here and in {}", brought.bound.name);
+                findings.error(entry.span(), message).help("keep one of the two");
+                continue;
+            }
+            routes.insert(host.get_ref().clone(), brought.handler(offered));
+            patterns.push(host);
+        }
+        if brought.exports.entries.contains(&Entry::Outbound) {
+            routes.catch_all = Some(brought.handler(&Entry::Outbound));
+        }
+    }
+
+    /// The program of `outbound`, if it is one.
+    fn bring(&mut self, entry: &Spanned<HandlerEntry>, findings: &mut Findings<'_>) -> Option<Brought> {
+        let file = program_file(entry)?;
+        let wanted = self.wanted(file, entry, findings)?.ok()?;
+        let (params, reveal) = self.given(&wanted, findings);
+        let Code::Program(program, exports) = self.files.code(file, &wanted.at, findings)? else {
+            return None;
+        };
+        may_reveal(&exports, &wanted, findings);
+        let bound = BoundHandler {
+            name: file.into(),
+            action: HandlerAction::Program(Arc::clone(&program)),
+            params: params.unwrap_or_else(no_params),
+            reveal: reveal.unwrap_or_default(),
+        };
+        Some(Brought { program, exports, bound })
+    }
+
+    /// Adds the named handlers that the program of `outbound` brings along.
+    fn name_all(&mut self, entry: &Spanned<HandlerEntry>, findings: &mut Findings<'_>) {
+        let Some(brought) = &self.brought else { return };
+        for offered in &brought.exports.entries {
+            let Entry::Named(name) = offered else { continue };
+            let file = &brought.bound.name;
+            if !is_name(name) {
+                let message = format!("bad name `{}` of a handler in {file}", name.escape_debug());
+                let help = format!("use letters, digits, `_` and `-`, {NAME_BYTES_MAX} at most");
+                findings.error(entry.span(), message).help(help);
+            } else if self.named.contains_key(name) {
+                let message = format!("`{name}` stands in [outbound_handlers] and in {file}");
+                findings.error(entry.span(), message).help("rename one of the two");
+            } else {
+                self.named.insert(name.clone(), Some(brought.handler(offered)));
+            }
+        }
     }
 
     /// The handler that a file or a name stands for.
@@ -113,14 +197,15 @@ impl<'a> Handlers<'a> {
         findings: &mut Findings<'_>,
     ) -> Option<Arc<BoundHandler>> {
         if looks_like_file(wanted.handler) {
-            return self.bind_file(wanted.handler, wanted, findings);
+            return self.bind_file(Place::Requests, wanted, findings);
         }
-        let params = wanted.params.map(|params| params_of(params, findings));
-        let reveal = wanted.reveal.map(|reveal| self.reveal(reveal, findings));
+        let (params, reveal) = self.given(wanted, findings);
         let Some(named) = self.named.get(wanted.handler) else {
             let help = match nearest(wanted.handler, self.named.keys().map(|name| &**name)) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => String::from("write a file that ends in .rhai, or name it in [outbound_handlers]"),
+                None => String::from(
+                    "write a file that ends in .rhai, .js or .wasm, or name it in [outbound_handlers]",
+                ),
             };
             findings
                 .error(wanted.at.clone(), format!("no handler is named `{}`", wanted.handler.escape_debug()))
@@ -141,14 +226,9 @@ impl<'a> Handlers<'a> {
         }))
     }
 
-    /// Whether some file was read; such a handler may use any secret.
-    pub(super) fn have_scripts(&self) -> bool {
-        !self.files.is_empty()
-    }
-
-    /// The files that were read, by path.
-    pub(super) fn files(&self) -> impl Iterator<Item = (&str, &Digest)> {
-        self.files.iter().map(|(path, file)| (&**path, &file.digest))
+    /// The files that were read.
+    pub(super) fn files(&self) -> &Files<'a> {
+        &self.files
     }
 
     /// The handlers of `outbound_handlers`.
@@ -171,10 +251,10 @@ impl<'a> Handlers<'a> {
         if !looks_like_file(wanted.handler) {
             findings
                 .error(wanted.at.clone(), format!("`{}` is not the file of a handler", wanted.handler))
-                .help("write a path that ends in .rhai, or { deny = \"why\" }");
+                .help("write a path that ends in .rhai, .js or .wasm, or { deny = \"why\" }");
             return None;
         }
-        self.bind_file(name, &wanted, findings)
+        self.bind_file(Place::Name(name), &wanted, findings)
     }
 
     /// An entry of `outbound` or `outbound_by_host`.
@@ -215,7 +295,7 @@ impl<'a> Handlers<'a> {
                 Some(Err(Arc::new(BoundHandler {
                     name: name.into(),
                     action: HandlerAction::Deny(why),
-                    params: Arc::new(serde_json::Value::Object(serde_json::Map::new())),
+                    params: no_params(),
                     reveal: Arc::default(),
                 })))
             }
@@ -234,81 +314,126 @@ impl<'a> Handlers<'a> {
         }
     }
 
+    /// What an entry gives to its handler.
+    fn given(&self, wanted: &Wanted<'_>, findings: &mut Findings<'_>) -> (Option<Params>, Option<Reveal>) {
+        let params = wanted.params.map(|params| params_of(params, findings));
+        (params, wanted.reveal.map(|reveal| self.reveal(reveal, findings)))
+    }
+
     /// A handler of a file.
     fn bind_file(
         &mut self,
-        name: &str,
+        place: Place<'_>,
         wanted: &Wanted<'_>,
         findings: &mut Findings<'_>,
     ) -> Option<Arc<BoundHandler>> {
-        let params = wanted.params.map(|params| params_of(params, findings));
-        let reveal = wanted.reveal.map(|reveal| self.reveal(reveal, findings));
-        let script = self.script(wanted.handler, &wanted.at, findings)?;
+        let (params, reveal) = self.given(wanted, findings);
+        let action = match self.files.code(wanted.handler, &wanted.at, findings)? {
+            Code::Script(script) => HandlerAction::Script(script),
+            Code::Program(program, exports) => {
+                may_reveal(&exports, wanted, findings);
+                action(&program, &entry_for(place, &exports, wanted, findings)?)
+            }
+        };
+        let name = match place {
+            Place::Requests => wanted.handler,
+            Place::Name(name) => name,
+        };
         Some(Arc::new(BoundHandler {
             name: name.into(),
-            action: HandlerAction::Script(script),
-            params: params.unwrap_or_else(|| Arc::new(serde_json::Value::Object(serde_json::Map::new()))),
+            action,
+            params: params.unwrap_or_else(no_params),
             reveal: reveal.unwrap_or_default(),
         }))
     }
 
-    /// The script of a file, which is read and compiled when it is first named.
-    fn script(&mut self, path: &str, at: &Range<usize>, findings: &mut Findings<'_>) -> Option<Arc<Script>> {
-        if !is_file(path, at, findings) {
-            return None;
-        }
-        let count = self.files.len();
-        let entry = match self.files.entry(path.into()) {
-            Entry::Occupied(entry) => return entry.get().script.clone(),
-            Entry::Vacant(entry) => entry,
-        };
-        if count >= SCRIPTS_MAX {
-            findings
-                .error(at.clone(), format!("the document names more than {SCRIPTS_MAX} files of handlers"))
-                .help("use one file in several places, with different `params`");
-            return None;
-        }
-        let text = match self.materials.sources.read(path) {
-            Ok(text) => text,
-            Err(why) => {
-                let shown = path.escape_debug();
-                findings
-                    .error(at.clone(), format!("handler `{shown}` cannot be read: {why}"))
-                    .help("write the path from the document's folder, and check that the file is there");
-                entry.insert(File { digest: Digest::of(b""), script: None });
-                return None;
-            }
-        };
-        let script = match Script::compile(path, &text, &self.materials.limits) {
-            Ok(script) => Some(Arc::new(script)),
-            Err(problem) => {
-                // What is too long to be compiled is too long to be shown.
-                let shown = if text.len() > Script::BYTES_MAX { &[][..] } else { &text };
-                let shown = String::from_utf8_lossy(shown);
-                findings.error_elsewhere(path, &shown, problem.at, (problem.message, problem.help));
-                None
-            }
-        };
-        entry.insert(File { digest: Digest::of(&text), script: script.clone() });
-        script
-    }
-
     /// The secrets whose bytes a handler may have.
-    fn reveal(
-        &self,
-        names: &Spanned<Vec<Spanned<String>>>,
-        findings: &mut Findings<'_>,
-    ) -> Arc<[SecretName]> {
+    fn reveal(&self, names: &Spanned<Vec<Spanned<String>>>, findings: &mut Findings<'_>) -> Reveal {
         names
             .get_ref()
             .iter()
-            .filter_map(|name| self.materials.secrets.declared(name.get_ref(), name.span(), findings))
+            .filter_map(|name| self.secrets.declared(name.get_ref(), name.span(), findings))
             .collect()
     }
 }
 
+impl Brought {
+    fn handler(&self, offered: &Entry) -> Arc<BoundHandler> {
+        let name = match offered {
+            Entry::Named(name) => name,
+            Entry::Outbound | Entry::ByHost(_) => &self.bound.name,
+        };
+        let action = action(&self.program, offered);
+        Arc::new(BoundHandler { name: name.clone(), action, ..self.bound.clone() })
+    }
+}
+
+type Params = Arc<serde_json::Value>;
+type Reveal = Arc<[SecretName]>;
+
+fn no_params() -> Params {
+    Arc::new(serde_json::Value::Object(serde_json::Map::new()))
+}
+
+fn action(program: &Program, entry: &Entry) -> HandlerAction {
+    HandlerAction::Program(Arc::new(program.with_entry(entry.clone())))
+}
+
+/// The file of an entry that is a program.
+fn program_file(entry: &Spanned<HandlerEntry>) -> Option<&str> {
+    let text = match entry.get_ref() {
+        HandlerEntry::Name(name) => name.as_str(),
+        HandlerEntry::Table(table) => table.handler.as_ref()?.get_ref().as_str(),
+    };
+    ProgramKind::of_file(text).map(|_| text)
+}
+
+/// Which entry of a program is meant.
+fn entry_for(
+    place: Place<'_>,
+    exports: &Exports,
+    wanted: &Wanted<'_>,
+    findings: &mut Findings<'_>,
+) -> Option<Entry> {
+    let named = match place {
+        Place::Requests => None,
+        Place::Name(name) => Some(Entry::Named(name.into())),
+    };
+    let found = named
+        .filter(|named| exports.entries.contains(named))
+        .or_else(|| exports.entries.contains(&Entry::Outbound).then_some(Entry::Outbound));
+    if found.is_none() {
+        let offered: Vec<_> = exports.entries.iter().map(ToString::to_string).collect();
+        findings
+            .error(
+                wanted.at.clone(),
+                format!("`{}` has no function `outbound`", wanted.handler.escape_debug()),
+            )
+            .label(format!("it offers: {}", offered.join(", ")))
+            .help(format!(
+                "write outbound = \"{}\" to use all that it offers, or bind a handler under its own name in \
+                 [outbound_handlers]",
+                wanted.handler.escape_debug()
+            ));
+    }
+    found
+}
+
+/// Reports a program that cannot run without a grant that it was not given.
+fn may_reveal(exports: &Exports, wanted: &Wanted<'_>, findings: &mut Findings<'_>) {
+    if exports.needs_reveal && wanted.reveal.is_none() {
+        let file = wanted.handler.escape_debug();
+        findings
+            .error(wanted.at.clone(), format!("`{file}` asks for the bytes of secrets: it imports `reveal`"))
+            .help(format!(
+                "write {{ handler = \"{file}\", reveal = [\"NAME\"] }} to grant it those of some, or build it for \
+                 the world `handler`"
+            ));
+    }
+}
+
 /// The parameters as handlers see them.
-fn params_of(params: &Spanned<toml::Table>, findings: &mut Findings<'_>) -> Arc<serde_json::Value> {
+fn params_of(params: &Spanned<toml::Table>, findings: &mut Findings<'_>) -> Params {
     Arc::new(serde_json::Value::Object(json::table(params.get_ref(), &params.span(), findings)))
 }
 
@@ -335,19 +460,4 @@ fn is_name(text: &str) -> bool {
 /// Names hold neither dots nor slashes.
 fn looks_like_file(text: &str) -> bool {
     text.contains(['.', '/'])
-}
-
-fn is_file(path: &str, at: &Range<usize>, findings: &mut Findings<'_>) -> bool {
-    let kind = path.rsplit(['/', '.']).next().unwrap_or_default();
-    let fits = path.ends_with(".rhai") && !path.contains(char::is_control);
-    if matches!(kind, "js" | "mjs" | "ts" | "wasm") {
-        findings
-            .error(at.clone(), format!("handlers in .{kind} are not supported by this version"))
-            .help("write the handler in Rhai, in a file that ends in .rhai");
-    } else if !fits {
-        findings
-            .error(at.clone(), format!("`{}` is not the file of a handler", path.escape_debug()))
-            .help("write a path that ends in .rhai");
-    }
-    fits
 }

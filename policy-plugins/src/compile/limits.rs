@@ -18,12 +18,16 @@ const EFFECTS_MAX: u64 = 1_000;
 const LOG_LINES_MAX: u64 = 1_000;
 /// A handler that needs more is no filter any more.
 const CPU_MS_MAX: u64 = 10_000;
+/// In MiB. More is no filter any more, and the address space of all instances is reserved at once.
+const MEMORY_MIB_MAX: u64 = 256;
 /// An hour, as of any timeout.
 const WALL_MS_MAX: u64 = 3_600_000;
 
 pub(super) fn compile(entry: &HandlerLimitsEntry, findings: &mut Findings<'_>) -> HandlerLimits {
     let mut bounded = Bounded { findings };
     let default = HandlerLimits::default();
+    let cpu = bounded.number(entry.cpu_ms.as_ref(), CPU_MS_MAX);
+    let memory = bounded.number(entry.memory_mib.as_ref(), MEMORY_MIB_MAX);
     let milliseconds = |number: Option<u64>, default| number.map_or(default, Duration::from_millis);
     HandlerLimits {
         operations: bounded.number(entry.operations.as_ref(), OPERATIONS_MAX).unwrap_or(default.operations),
@@ -37,7 +41,9 @@ pub(super) fn compile(entry: &HandlerLimitsEntry, findings: &mut Findings<'_>) -
         effects: bounded.size(entry.effects.as_ref(), EFFECTS_MAX, default.effects),
         body_bytes: bounded.size(entry.body_bytes.as_ref(), MEMORY_BYTES_MAX, default.body_bytes),
         log_lines: bounded.size(entry.log_lines.as_ref(), LOG_LINES_MAX, default.log_lines),
-        cpu: milliseconds(bounded.number(entry.cpu_ms.as_ref(), CPU_MS_MAX), default.cpu),
+        cpu: milliseconds(cpu, default.cpu),
+        program_cpu: milliseconds(cpu, default.program_cpu),
+        memory: memory.and_then(|mib| usize::try_from(mib << 20).ok()).unwrap_or(default.memory),
         wall: milliseconds(bounded.number(entry.wall_ms.as_ref(), WALL_MS_MAX), default.wall),
     }
 }

@@ -2,6 +2,7 @@
 
 mod bindings;
 mod edits;
+mod files;
 mod handlers;
 mod headers;
 mod json;
@@ -49,7 +50,7 @@ fn assemble(document: &Document, sources: &dyn Sources, findings: &mut Findings<
     let secrets = secrets::compile(&document.secrets, findings);
     let bindings = bindings::compile(&document.bindings, &secrets, findings);
     let limits = limits::compile(&document.handler_limits, findings);
-    let materials = Materials { sources, secrets: &secrets, limits: limits.clone() };
+    let materials = Materials { sources, secrets: &secrets, limits: &limits };
     let mut handlers = Handlers::compile(document, materials, findings);
     let ByHost { patterns: handled, routes } = handlers.routes(document, findings);
     let surroundings = rules::Surroundings { secrets: &secrets, handlers: &mut handlers, mode };
@@ -59,11 +60,12 @@ fn assemble(document: &Document, sources: &dyn Sources, findings: &mut Findings<
         rules: &rules,
         handled: &handled,
         bindings: &bindings,
-        has_scripts: handlers.have_scripts(),
+        has_scripts: handlers.files().digests().next().is_some(),
     };
     warnings::find(document, allowed.as_deref(), &denied, &compiled, findings);
-    let digest = Digest::of(findings.text().as_bytes()).and(handlers.files());
-    let scripts = handlers.files().map(|(path, _)| path.into()).collect();
+    let digest = Digest::of(findings.text().as_bytes()).and(handlers.files().digests());
+    let scripts = handlers.files().digests().map(|(path, _)| path.into()).collect();
+    let programs = handlers.files().programs();
     let handlers = handlers.into_named();
     let secrets = secrets.into_declarations();
     let environment = Environment {
@@ -75,6 +77,7 @@ fn assemble(document: &Document, sources: &dyn Sources, findings: &mut Findings<
     Written {
         digest,
         scripts,
+        programs,
         internet: document.internet.as_ref().is_some_and(|internet| *internet.get_ref()),
         mode,
         denied: Arc::new(index(&denied)),

@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::handler::{BindingKind, HandlerAction, HandlerLimits};
+use crate::handler::{
+    BindingKind, BoundHandler, Entry, Exports, HandlerAction, HandlerLimits, ProgramKind, ScriptProblem,
+};
 use crate::host::{Authority, Host, Scheme};
 use crate::policy::RequestFacts;
 use crate::verdict::Verdict;
@@ -30,6 +32,16 @@ impl Sources for Files {
         self.read.borrow_mut().push(path.to_owned());
         self.texts.get(path).cloned().ok_or_else(|| String::from("no such file"))
     }
+
+    /// The text of a program here says what it offers, and `reveal`; or, after `bad`, what is wrong.
+    fn program(&self, _path: &str, _kind: ProgramKind, content: &[u8]) -> Result<Exports, ScriptProblem> {
+        let text = std::str::from_utf8(content).unwrap();
+        if let Some(message) = text.strip_prefix("bad ") {
+            return Err(ScriptProblem { message: message.into(), at: 4..5, help: None });
+        }
+        let entries = text.split_whitespace().filter_map(Entry::parse).collect();
+        Ok(Exports { entries, needs_reveal: text.contains("reveal") })
+    }
 }
 
 fn compiled(text: &str, files: &Files) -> Result<Compiled, PolicyError> {
@@ -53,15 +65,7 @@ fn a_file_is_read_once_and_named_by_its_path() {
     let policy = compiled(text, &files).unwrap().policy;
     assert_eq!(*files.read.borrow(), ["a/x.rhai", "b/x.rhai"]);
     assert_eq!(policy.scripts().collect::<Vec<_>>(), ["a/x.rhai", "b/x.rhai"]);
-    let handler = |host: &str| {
-        let authority = Authority::parse(host, 443).unwrap();
-        let (scheme, method) = (Scheme::Https, &http::Method::GET);
-        let request = RequestFacts { scheme, authority: &authority, method, path: "/" };
-        match policy.decide(&request).verdict {
-            Verdict::Handle(handler, _) => Arc::clone(handler),
-            other => panic!("{other:?}"),
-        }
-    };
+    let handler = |host: &str| handler(&policy, host).unwrap();
     let (a, b, other) = (handler("a.test"), handler("b.test"), handler("c.test"));
     assert_eq!([&*a.name, &*b.name, &*other.name], ["a/x.rhai", "b/x.rhai", "a/x.rhai"]);
     assert_eq!(*a.params, serde_json::json!({"a": 1}));
@@ -70,6 +74,90 @@ fn a_file_is_read_once_and_named_by_its_path() {
         panic!("not scripts");
     };
     assert!(Arc::ptr_eq(one, two));
+}
+
+/// The handler of a GET to this host, if it has one.
+fn handler(policy: &Policy, host: &str) -> Option<Arc<BoundHandler>> {
+    let authority = Authority::parse(host, 443).unwrap();
+    let (scheme, method) = (Scheme::Https, &http::Method::GET);
+    let request = RequestFacts { scheme, authority: &authority, method, path: "/" };
+    match policy.decide(&request).verdict {
+        Verdict::Handle(handler, _) => Some(Arc::clone(handler)),
+        _ => None,
+    }
+}
+
+/// The file, the entry and the name of a program's handler.
+fn shown(handler: &BoundHandler) -> String {
+    let HandlerAction::Program(program) = &handler.action else { panic!("{handler:?}") };
+    format!("{} {} {}", program.file, program.entry, handler.name)
+}
+
+#[test]
+fn outbound_brings_along_all_that_a_program_offers() {
+    let files = Files::of(&[("x.js", "outbound byHost:*.a.test named:open")]);
+    let policy = compiled(
+        "outbound = { handler = \"x.js\", params = { n = 1 } }\n[[rules]]\nhost = \"r.test\"\nhandler = \"open\"",
+        &files,
+    );
+    let policy = policy.unwrap().policy;
+    let at = |host: &str| shown(&handler(&policy, host).unwrap());
+    assert_eq!(at("b.a.test"), "x.js byHost:*.a.test x.js");
+    assert_eq!(at("c.test"), "x.js outbound x.js");
+    assert_eq!(*handler(&policy, "b.a.test").unwrap().params, serde_json::json!({"n": 1}));
+    assert_eq!(at("r.test"), "x.js named:open open");
+    assert_eq!(policy.programs().len(), 1, "loaded once");
+
+    let only_hosts = Files::of(&[("x.js", "byHost:my.kv")]);
+    let policy = compiled("outbound = \"x.js\"", &only_hosts).unwrap().policy;
+    assert!(handler(&policy, "my.kv").is_some() && handler(&policy, "c.test").is_none());
+}
+
+#[test]
+fn a_named_handler_is_the_programs_of_that_name_or_its_outbound() {
+    let files = Files::of(&[("x.js", "outbound named:open"), ("y.wasm", "outbound")]);
+    let text = "[outbound_handlers]\nopen = \"x.js\"\nother = \"x.js\"\nwasm = \"y.wasm\"";
+    let named = |name: &str| {
+        let text = format!("outbound = \"{name}\"\n{text}");
+        shown(&handler(&compiled(&text, &files).unwrap().policy, "a.test").unwrap())
+    };
+    assert_eq!(named("open"), "x.js named:open open");
+    assert_eq!(named("other"), "x.js outbound other");
+    assert_eq!(named("wasm"), "y.wasm outbound wasm");
+}
+
+#[test]
+fn what_a_program_cannot_be_bound_for_is_an_error() {
+    let files = Files::of(&[
+        ("named.js", "named:open"),
+        ("hosts.js", "byHost:a.test byHost:google.*"),
+        ("reveal.wasm", "outbound reveal"),
+        ("bad.js", "bad unexpected token"),
+        ("bad.wasm", "bad no component"),
+    ]);
+    let problems = |text: &str| {
+        let error = compiled(text, &files).unwrap_err();
+        let shown = |problem: &Problem| format!("{}:{} {}", problem.file, problem.line, problem.message);
+        error.problems().iter().map(shown).collect::<Vec<_>>()
+    };
+    let by_host = "[outbound_by_host]\n\"a.test\" = ";
+    assert_eq!(
+        problems(&format!("{by_host}\"named.js\"")),
+        ["a.toml:3 `named.js` has no function `outbound`"]
+    );
+    assert_eq!(
+        problems(&format!("outbound = \"hosts.js\"\n{by_host}{{ deny = \"no\" }}")),
+        ["a.toml:2 `a.test` stands here and in hosts.js", "a.toml:2 bad host pattern `google.*`"]
+    );
+    assert_eq!(
+        problems("outbound = \"reveal.wasm\""),
+        ["a.toml:2 `reveal.wasm` asks for the bytes of secrets: it imports `reveal`"]
+    );
+    assert_eq!(problems("outbound = \"bad.js\""), ["bad.js:1 unexpected token"]);
+    assert_eq!(problems("outbound = \"bad.wasm\""), ["a.toml:2 bad.wasm: no component"]);
+    assert_eq!(problems("outbound = \"x.ts\""), ["a.toml:2 handlers in TypeScript are not run"]);
+    let granted = "outbound = { handler = \"reveal.wasm\", reveal = [] }";
+    assert!(compiled(granted, &files).is_ok());
 }
 
 #[test]
@@ -89,6 +177,10 @@ fn files_are_bounded_in_number() {
     impl Sources for Any {
         fn read(&self, _path: &str) -> Result<Vec<u8>, String> {
             Ok(FINE.into())
+        }
+
+        fn program(&self, _: &str, _: ProgramKind, _: &[u8]) -> Result<Exports, ScriptProblem> {
+            panic!("there is none");
         }
     }
     let hosts: String = (0..257).map(|number| format!("\"h{number}.test\" = \"{number}.rhai\"\n")).collect();

@@ -30,7 +30,7 @@ pub(super) enum HandlerEntrySchema {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HandlerTable {
-    /// A file that ends in `.rhai`, relative to the document's folder, or a name of
+    /// A file that ends in `.rhai`, `.js` or `.wasm`, relative to the document's folder, or a name of
     /// `outbound_handlers`.
     #[schemars(with = "Option<String>")]
     pub(crate) handler: Option<Spanned<String>>,
@@ -112,7 +112,10 @@ pub(crate) struct HandlerLimitsEntry {
     /// Lines that a script logs. Default: 64.
     #[schemars(with = "Option<u64>", range(min = 1, max = 1_000))]
     pub(crate) log_lines: Option<Spanned<u64>>,
-    /// Processor time in milliseconds. Default: 5.
+    /// Mebibytes of memory of a handler in JavaScript or WebAssembly. Default: 64.
+    #[schemars(with = "Option<u64>", range(min = 1, max = 256))]
+    pub(crate) memory_mib: Option<Spanned<u64>>,
+    /// Processor time in milliseconds. Default: 5 for scripts, 50 for JavaScript and WebAssembly.
     #[schemars(with = "Option<u64>", range(min = 1, max = 10_000))]
     pub(crate) cpu_ms: Option<Spanned<u64>>,
     /// Time until the response's head in milliseconds, waits for a person not counted. Default:

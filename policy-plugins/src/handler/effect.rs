@@ -1,6 +1,6 @@
 //! What a handler asks of the world, and what it is told: data that the proxy acts on.
 //!
-//! Every front end (Rhai, later Wasm) speaks these words, so that they mean the same in each.
+//! Every front end (Rhai, JavaScript, components) speaks these words, so that they mean the same in each.
 
 use std::time::Duration;
 
@@ -76,6 +76,9 @@ pub struct OutgoingRequest {
     pub is_workloads: bool,
     /// How many bytes of the body are to be logged, if any.
     pub tap: Option<usize>,
+    /// How long to wait for the response's head, where the handler says it; the handler's own deadline
+    /// counts too.
+    pub timeout: Option<Duration>,
 }
 
 /// What a handler returned as the response.
@@ -104,6 +107,26 @@ pub enum Effect {
         /// The most bytes that the handler will take; a longer body is a failure.
         limit: usize,
     },
+    /// Look at the first bytes of a body, which stays whole. Answered by [`Answer::Bytes`]: as many as
+    /// `limit`, or all of a shorter body.
+    PeekBody {
+        /// Which.
+        body: BodyHandle,
+        /// How many bytes.
+        limit: usize,
+    },
+    /// Take the next bytes of a body as they come. Answered by [`Answer::Bytes`], and by
+    /// [`Answer::Nothing`] at its end. From the first one on the body cannot be sent.
+    NextChunk(BodyHandle),
+    /// Make a second body that gets the bytes of the first as that is sent or read. Answered by
+    /// [`Answer::Body`].
+    TeeBody(BodyHandle),
+    /// Nothing more is wanted of a body. Answered by [`Answer::Done`].
+    DropBody(BodyHandle),
+    /// Answer the workload now; the handler goes on. Answered by [`Answer::Done`].
+    Respond(Box<HandlerResponse>),
+    /// Wait. Answered by [`Answer::Done`].
+    Sleep(Duration),
     /// Use a key-value binding.
     Kv {
         /// The binding's name.
@@ -201,6 +224,8 @@ pub enum Answer {
     },
     /// Bytes.
     Bytes(Bytes),
+    /// Another body.
+    Body(BodyHandle),
     /// Keys, in order.
     Keys(Vec<Box<str>>),
     /// A number.
@@ -211,6 +236,8 @@ pub enum Answer {
     Nothing,
     /// It is done.
     Done,
+    /// It took longer than the handler gave it; the handler may catch this.
+    TimedOut,
     /// It did not work; the handler may catch this. The words hold nothing that is secret.
     Failed(Box<str>),
 }

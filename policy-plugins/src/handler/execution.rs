@@ -77,6 +77,8 @@ pub enum Outcome {
     Refuse(Box<str>),
     /// Send the workload's request as the handler left it, and answer with what comes back.
     Forward(Box<OutgoingRequest>),
+    /// It answered before, by [`Effect::Respond`], and is done now.
+    Responded,
 }
 
 /// What went wrong in a handler, for the log alone: the workload is not told.
@@ -161,6 +163,9 @@ impl Execution {
             HandlerAction::Deny(reason) => Step::Done(Outcome::Refuse(reason.clone())),
             HandlerAction::Script(_) if self.asked.is_some() => {
                 self.failed(HandlerFault::Threw, "the gate did not answer; this is a bug in it")
+            }
+            HandlerAction::Program(_) => {
+                self.failed(HandlerFault::Threw, "a program was run as a script; this is a bug in the gate")
             }
             HandlerAction::Script(_) if patience == Patience::Brief && self.told_bytes() > BRIEF_BYTES => {
                 Step::Unfinished
@@ -270,10 +275,7 @@ impl Execution {
     }
 
     fn failed_at(&self, failure: Failure) -> Step {
-        let file = match &self.bound.action {
-            HandlerAction::Script(script) => script.file(),
-            HandlerAction::Deny(_) => &self.bound.name,
-        };
+        let file = self.bound.action.file_and_version().map_or(&*self.bound.name, |(file, _)| file);
         Step::Failed(failure.in_file(file))
     }
 }

@@ -2,6 +2,7 @@
 
 use rhai::{Dynamic, EvalAltResult, Map, Position};
 
+use super::message::MessageError;
 use super::{HandlerError, HandlerFault};
 
 /// What a host function returns.
@@ -13,6 +14,12 @@ const MESSAGE_BYTES_MAX: usize = 512;
 /// An error that the script may catch; it then sees this text.
 pub(super) fn thrown(message: impl Into<String>) -> Box<EvalAltResult> {
     Box::new(EvalAltResult::ErrorRuntime(message.into().into(), Position::NONE))
+}
+
+impl From<MessageError> for Box<EvalAltResult> {
+    fn from(error: MessageError) -> Self {
+        thrown(error.0)
+    }
 }
 
 /// The end of the run, which the script cannot catch.

@@ -20,8 +20,12 @@ pub struct HandlerLimits {
     pub body_bytes: usize,
     /// Lines that a script logs.
     pub log_lines: usize,
-    /// Processor time, over all runs of the request.
+    /// Processor time of a script, over all runs of the request.
     pub cpu: Duration,
+    /// Processor time of a program: JavaScript or a component.
+    pub program_cpu: Duration,
+    /// Bytes of memory that a program may have.
+    pub memory: usize,
     /// From the request to its response's head, waits for a person not counted.
     pub wall: Duration,
 }
@@ -45,6 +49,9 @@ impl Default for HandlerLimits {
             body_bytes: 1024 * 1024,
             log_lines: 64,
             cpu: Duration::from_millis(5),
+            // A fresh instance takes 0.03 to 2 ms; the first one of a large component 15.
+            program_cpu: Duration::from_millis(50),
+            memory: 64 * 1024 * 1024,
             wall: Duration::from_secs(30),
         }
     }

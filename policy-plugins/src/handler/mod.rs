@@ -11,6 +11,8 @@ mod execution;
 mod failure;
 mod journal;
 mod limits;
+mod placeholder;
+mod program;
 mod reference;
 mod run;
 mod script;
@@ -18,6 +20,8 @@ mod script;
 mod tests;
 mod value;
 mod watch;
+
+pub mod message;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -33,6 +37,8 @@ pub use effect::{
 };
 pub use execution::{Execution, HandlerError, HandlerFault, LogLevel, LogLine, Outcome, Patience, Step};
 pub use limits::HandlerLimits;
+pub use placeholder::Placeholders;
+pub use program::{Entry, Exports, Program, ProgramKind};
 pub use reference::handler_reference;
 pub use script::{Script, ScriptProblem};
 
@@ -58,8 +64,22 @@ pub struct BoundHandler {
 pub enum HandlerAction {
     /// Runs a script.
     Script(Arc<Script>),
+    /// Runs an entry of a program.
+    Program(Arc<Program>),
     /// Refuses, and says why.
     Deny(Box<str>),
+}
+
+impl HandlerAction {
+    /// The file of what runs, as the document writes it, and its version; `None` where nothing runs.
+    #[must_use]
+    pub fn file_and_version(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Script(script) => Some((script.file(), script.version())),
+            Self::Program(program) => Some((&program.file, &program.version)),
+            Self::Deny(_) => None,
+        }
+    }
 }
 
 /// What `env` offers to every handler of a policy.

@@ -240,10 +240,7 @@ impl Run {
     /// # Errors
     /// It is longer than `limit`, was sent before, or cannot be read; or the run ends.
     pub(super) fn read_body(&self, at: Position, body: &BodySource, limit: i64) -> Fallible<Bytes> {
-        let most = self.0.environment.limits.body_bytes;
-        let limit = usize::try_from(limit).ok().filter(|limit| *limit <= most).ok_or_else(|| {
-            thrown(format!("the limit of a body is 0 to {most} bytes (body_bytes of [handler_limits])"))
-        })?;
+        let limit = self.body_limit(limit)?;
         if let Some(bytes) = self.bytes_of(body) {
             if bytes.len() > limit {
                 return Err(thrown(format!("the body is longer than {limit} bytes")));
@@ -267,6 +264,35 @@ impl Run {
             Told::Other(Answer::Bytes(bytes)) if bytes.len() <= limit => Ok(bytes),
             _ => Err(self.wrong_answer(at)),
         }
+    }
+
+    /// Looks at the first bytes of a body, which stays whole: `limit` of them, or all of a shorter body.
+    ///
+    /// # Errors
+    /// It was sent before, or cannot be read; or the run ends.
+    pub(super) fn peek_body(&self, at: Position, body: &BodySource, limit: i64) -> Fallible<Bytes> {
+        let limit = self.body_limit(limit)?;
+        if let Some(bytes) = self.bytes_of(body) {
+            return Ok(bytes.slice(..bytes.len().min(limit)));
+        }
+        let BodySource::Handle(handle) = *body else {
+            return Err(thrown("a body that holds a secret cannot be read"));
+        };
+        if self.lock().held(handle).is_some() {
+            return Err(spent());
+        }
+        let question = Question::new("peek_body", (handle, limit));
+        match self.perform(at, question, || Effect::PeekBody { body: handle, limit })? {
+            Told::Other(Answer::Bytes(bytes)) if bytes.len() <= limit => Ok(bytes),
+            _ => Err(self.wrong_answer(at)),
+        }
+    }
+
+    fn body_limit(&self, limit: i64) -> Fallible<usize> {
+        let most = self.0.environment.limits.body_bytes;
+        usize::try_from(limit).ok().filter(|limit| *limit <= most).ok_or_else(|| {
+            thrown(format!("the limit of a body is 0 to {most} bytes (body_bytes of [handler_limits])"))
+        })
     }
 
     /// Ends a run that got an answer to another question.

@@ -86,7 +86,8 @@ impl std::fmt::Debug for Script {
     }
 }
 
-fn version(text: &[u8]) -> Box<str> {
+/// The first 12 hexadecimal digits of the SHA-256 of a handler's file.
+pub(super) fn version(text: &[u8]) -> Box<str> {
     let hash = digest::digest(&digest::SHA256, text);
     hash.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -151,7 +151,9 @@ impl Policy {
         rule: Option<&'policy str>,
     ) -> Judgement<'policy> {
         match &handler.action {
-            HandlerAction::Script(_) => Judgement::reached(rule, Verdict::Handle(handler, edits)),
+            HandlerAction::Script(_) | HandlerAction::Program(_) => {
+                Judgement::reached(rule, Verdict::Handle(handler, edits))
+            }
             HandlerAction::Deny(_) if by.skips(self.written.mode) => {
                 Judgement::reached(rule, Verdict::Forward(edits))
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{Mode, Policy};
-use crate::handler::{BindingKind, BoundHandler, HandlerAction};
+use crate::handler::{BindingKind, BoundHandler, Entry, HandlerAction};
 use crate::lists::HostList;
 use crate::rule::{Effect, Rule};
 
@@ -221,16 +221,21 @@ fn in_one_line(rule: &Rule, hosts: &str) -> String {
 
 /// `allow_hosts (handlers/allow_hosts.rhai, version 0123456789ab, params {"a":1})`.
 fn shown(handler: &BoundHandler) -> String {
-    match &handler.action {
-        HandlerAction::Deny(why) => format!("{}: deny \"{why}\"", handler.name),
-        HandlerAction::Script(script) => {
-            let params = match handler.params.as_object() {
-                Some(params) if !params.is_empty() => format!(", params {}", handler.params),
-                _ => String::new(),
-            };
-            format!("{} ({}, version {}{params})", handler.name, script.file(), script.version())
+    let (file, version) = match (&handler.action, handler.action.file_and_version()) {
+        (HandlerAction::Deny(why), _) => return format!("{}: deny \"{why}\"", handler.name),
+        (_, code) => code.unwrap_or_default(),
+    };
+    let entry = match &handler.action {
+        HandlerAction::Program(program) if program.entry != Entry::Outbound => {
+            format!("{} of ", program.entry)
         }
-    }
+        _ => String::new(),
+    };
+    let params = match handler.params.as_object() {
+        Some(params) if !params.is_empty() => format!(", params {}", handler.params),
+        _ => String::new(),
+    };
+    format!("{} ({entry}{file}, version {version}{params})", handler.name)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use crate::compile;
 use crate::deny_reason::DenyReason;
 use crate::dns::Dns;
 use crate::error::{PolicyError, Problem};
-use crate::handler::Environment;
+use crate::handler::{Environment, Program};
 use crate::host::{Authority, Scheme};
 use crate::index::HostIndex;
 use crate::lists::HostList;
@@ -150,6 +150,12 @@ impl Policy {
     #[must_use]
     pub fn secrets(&self) -> &[SecretDeclaration] {
         &self.written.secrets
+    }
+
+    /// The programs that its handlers run, each once.
+    #[must_use]
+    pub fn programs(&self) -> &[Arc<Program>] {
+        &self.written.programs
     }
 
     /// How upstreams are reached.

@@ -148,11 +148,11 @@ impl Policy {
         match (&handler.params, &named.action) {
             (serde_json::Value::Null, _) => Ok(Arc::clone(named)),
             (_, HandlerAction::Deny(_)) => Err(OverrideError::ParamsOfDeny(handler.handler.clone())),
-            (serde_json::Value::Object(_), HandlerAction::Script(_)) => {
+            (serde_json::Value::Object(_), _) => {
                 let params = Arc::new(handler.params.clone());
                 Ok(Arc::new(BoundHandler { params, ..(**named).clone() }))
             }
-            (_, HandlerAction::Script(_)) => Err(OverrideError::ParamsNoTable(handler.handler.clone())),
+            _ => Err(OverrideError::ParamsNoTable(handler.handler.clone())),
         }
     }
 

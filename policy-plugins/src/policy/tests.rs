@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::edits::{HeaderEdit, QueryEdit};
+use crate::handler::{Entry, Exports, ProgramKind, ScriptProblem};
 use crate::host::{Host, WrittenAuthority};
 use crate::sources::NoSources;
 use crate::template::Template;
@@ -18,6 +19,10 @@ impl Sources for Files {
             return Err(String::from("no such file"));
         }
         Ok(format!("// {path}\nfn outbound(request, env, ctx) {{ fetch(request) }}\n").into_bytes())
+    }
+
+    fn program(&self, _path: &str, _kind: ProgramKind, _content: &[u8]) -> Result<Exports, ScriptProblem> {
+        Ok(Exports { entries: vec![Entry::Outbound], needs_reveal: false })
     }
 }
 

@@ -7,7 +7,7 @@ use super::{Mode, Source};
 use crate::bindings::BindingDeclaration;
 use crate::digest::Digest;
 use crate::dns::Dns;
-use crate::handler::{BoundHandler, Environment};
+use crate::handler::{BoundHandler, Environment, Program};
 use crate::index::HostIndex;
 use crate::outbound::Routes;
 use crate::refusal::RefusalAnswer;
@@ -33,6 +33,8 @@ pub(crate) struct Written {
     pub(crate) outbound: Routes,
     /// The files that were read, in the order of their paths.
     pub(crate) scripts: Vec<Box<str>>,
+    /// Those of them that are run as programs.
+    pub(crate) programs: Vec<Arc<Program>>,
     pub(crate) secrets: Vec<SecretDeclaration>,
     pub(crate) bindings: Vec<BindingDeclaration>,
     pub(crate) environment: Arc<Environment>,
@@ -91,6 +93,7 @@ impl Written {
             handlers: BTreeMap::new(),
             outbound: Routes::default(),
             scripts: Vec::new(),
+            programs: Vec::new(),
             secrets: Vec::new(),
             bindings,
             environment: Arc::new(Environment { bindings: kinds, ..Environment::default() }),

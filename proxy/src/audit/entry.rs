@@ -131,9 +131,27 @@ pub struct Entry {
     pub(super) lost: Option<u64>,
 }
 
+impl Default for Entry {
+    /// An entry of a handler, about nothing yet.
+    fn default() -> Self {
+        Self::new(Kind::Handler)
+    }
+}
+
 impl Entry {
     pub(super) fn new(kind: Kind) -> Self {
         Self::begun(kind, SystemTime::now(), Instant::now())
+    }
+
+    /// An entry about the same request and handler, which is written nowhere.
+    pub fn namesake(&self) -> Self {
+        let mut other = Self::begun(self.kind, self.began, self.started);
+        other.mask.clone_from(&self.mask);
+        other.request_id.clone_from(&self.request_id);
+        other.method.clone_from(&self.method);
+        other.handler.clone_from(&self.handler);
+        other.handler_version.clone_from(&self.handler_version);
+        other
     }
 
     /// Sets the path. What follows a `?` or `#` is left out, since queries carry credentials; the

@@ -15,6 +15,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 
 use super::moving::IdleDeadline;
+use super::tee::TeeBody;
 use super::{BodyError, WorkloadBody};
 use crate::upstream::Lease;
 
@@ -33,6 +34,15 @@ pub enum HeldBody {
     Stream(UnsyncBoxBody<Bytes, BodyError>),
     /// A body that is in memory; an empty one is none.
     Bytes(Bytes),
+    /// A body whose first bytes were looked at.
+    Begun {
+        /// These, as far as they have not been given out again.
+        start: Bytes,
+        /// What follows.
+        rest: Box<HeldBody>,
+    },
+    /// One of two readers of a body.
+    Tee(TeeBody),
 }
 
 impl HeldBody {
@@ -87,6 +97,44 @@ impl HeldBody {
         Ok(whole.freeze())
     }
 
+    /// The first bytes: `limit` of them, or all of a shorter body. The body stays whole. Trailers that
+    /// follow a shorter body are dropped.
+    ///
+    /// # Errors
+    /// [`BodyError::Idle`] when nothing comes for `idle`, and what cut the body short.
+    pub async fn peek(&mut self, limit: usize, idle: Duration) -> Result<Bytes, BodyError> {
+        let mut idle = IdleDeadline::new(idle);
+        let mut start = BytesMut::new();
+        while start.len() < limit && !self.is_over() {
+            let frame = poll_fn(|cx| match Pin::new(&mut *self).poll_frame(cx) {
+                Poll::Ready(frame) => Poll::Ready(frame.transpose()),
+                Poll::Pending => idle.poll(cx).map(Err),
+            });
+            let Some(frame) = frame.await? else { break };
+            idle.moved();
+            if let Ok(data) = frame.into_data() {
+                start.extend_from_slice(&data);
+            }
+        }
+        let start = start.freeze();
+        let seen = start.slice(..start.len().min(limit));
+        if self.is_over() {
+            self.release();
+        }
+        let rest = std::mem::replace(self, Self::Bytes(Bytes::new()));
+        *self = if rest.is_over() { Self::Bytes(start) } else { Self::Begun { start, rest: Box::new(rest) } };
+        Ok(seen)
+    }
+
+    /// The body twice.
+    pub fn tee(self) -> (Self, Self) {
+        if let Self::Bytes(bytes) = self {
+            return (Self::Bytes(bytes.clone()), Self::Bytes(bytes));
+        }
+        let (first, second) = TeeBody::split(self);
+        (Self::Tee(first), Self::Tee(second))
+    }
+
     /// Ends a body of which nothing is wanted; its connection is given back where that is possible.
     pub fn finish(mut self) {
         if self.is_over() {
@@ -102,10 +150,14 @@ impl HeldBody {
 
     /// Gives the connection back; to be called when the body is over.
     pub(super) fn release(&mut self) {
-        if let Self::Response { lease, .. } = self
-            && let Some(lease) = lease.take()
-        {
-            lease.give_back();
+        match self {
+            Self::Response { lease, .. } => {
+                if let Some(lease) = lease.take() {
+                    lease.give_back();
+                }
+            }
+            Self::Begun { rest, .. } => rest.release(),
+            Self::Workload(_) | Self::Stream(_) | Self::Bytes(_) | Self::Tee(_) => {}
         }
     }
 }
@@ -130,6 +182,9 @@ impl Body for HeldBody {
             Self::Stream(stream) => Pin::new(stream).poll_frame(cx),
             Self::Bytes(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Bytes(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Begun { start, rest } if start.is_empty() => Pin::new(&mut **rest).poll_frame(cx),
+            Self::Begun { start, .. } => Poll::Ready(Some(Ok(Frame::data(std::mem::take(start))))),
+            Self::Tee(tee) => tee.poll_frame(cx),
         }
     }
 
@@ -139,6 +194,8 @@ impl Body for HeldBody {
             Self::Response { incoming, .. } => incoming.is_end_stream(),
             Self::Stream(stream) => stream.is_end_stream(),
             Self::Bytes(bytes) => bytes.is_empty(),
+            Self::Begun { start, rest } => start.is_empty() && rest.is_end_stream(),
+            Self::Tee(tee) => tee.is_end_stream(),
         }
     }
 
@@ -148,6 +205,16 @@ impl Body for HeldBody {
             Self::Response { incoming, .. } => incoming.size_hint(),
             Self::Stream(stream) => stream.size_hint(),
             Self::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Begun { start, rest } => {
+                let (start, rest) = (start.len() as u64, Body::size_hint(&**rest));
+                let mut hint = SizeHint::new();
+                hint.set_lower(rest.lower() + start);
+                if let Some(upper) = rest.upper() {
+                    hint.set_upper(upper + start);
+                }
+                hint
+            }
+            Self::Tee(tee) => tee.size_hint(),
         }
     }
 }
@@ -159,6 +226,8 @@ impl fmt::Debug for HeldBody {
             Self::Response { .. } => "Response",
             Self::Stream(_) => "Stream",
             Self::Bytes(_) => "Bytes",
+            Self::Begun { .. } => "Begun",
+            Self::Tee(_) => "Tee",
         };
         formatter.debug_struct(origin).field("size", &Body::size_hint(self)).finish_non_exhaustive()
     }

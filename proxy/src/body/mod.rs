@@ -3,8 +3,10 @@
 //! **Invariant:** a body that passes is never held whole; at most one frame of it is in our hands, and
 //! what may be the beginning of a secret. Whole is only what a handler asked for ([`HeldBody::read`]).
 
+mod chunks;
 mod held;
 mod moving;
+mod tee;
 mod workload;
 
 use std::error::Error as StdError;
@@ -24,6 +26,7 @@ use crate::scrub::Scrubber;
 use crate::tap::Tap;
 use crate::upstream::Lease;
 
+pub use chunks::Chunks;
 pub use held::HeldBody;
 use moving::Moving;
 pub use workload::WorkloadBody;
@@ -44,6 +47,9 @@ pub enum BodyError {
         /// How many were asked for.
         limit: usize,
     },
+    /// The body that this is a copy of broke off, which its first reader was told the cause of.
+    #[error("the body was cut short")]
+    CopyCut,
     /// The store that it is read from failed. The source's words hold nothing that is secret.
     #[error("the stored object could not be read to its end")]
     Store(#[source] Box<dyn StdError + Send + Sync>),

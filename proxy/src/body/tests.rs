@@ -339,3 +339,68 @@ async fn c05_an_upstream_s_body_arrives_scrubbed_and_whole() {
         assert_eq!((&record["complete"], &record["response_bytes"]), (&true.into(), &16.into()));
     }
 }
+
+async fn all_of(body: HeldBody) -> Result<Bytes, BodyError> {
+    body.read(usize::MAX, SOON, &AtomicU64::new(0)).await
+}
+
+#[tokio::test]
+async fn a_body_that_was_looked_at_is_whole_still() {
+    for (limit, seen) in [(0, ""), (3, "one"), (5, "one t"), (99, "one two")] {
+        let mut body = HeldBody::stored(Frames::of(&["one", " two"]));
+        assert_eq!(body.peek(limit, SOON).await.unwrap(), seen);
+        assert_eq!(body.peek(2, SOON).await.unwrap(), "on", "a second look sees the same");
+        assert_eq!(all_of(body).await.unwrap(), "one two");
+    }
+    let stated = HeldBody::stored(Frames::of(&["one", " two"]).stated());
+    let mut body = stated;
+    body.peek(1, SOON).await.unwrap();
+    assert_eq!(Body::size_hint(&body).exact(), Some(7));
+    let mut cut = HeldBody::stored(Frames::of(&["one"]).then(Err("cut")));
+    assert!(cut.peek(9, SOON).await.is_err());
+    let mut silent = HeldBody::stored(Silent);
+    assert!(matches!(silent.peek(1, Duration::from_millis(1)).await, Err(BodyError::Idle(_))));
+}
+
+#[tokio::test]
+async fn two_readers_get_the_same_bytes_in_any_order() {
+    for first_goes_first in [true, false] {
+        let (first, second) = HeldBody::stored(Frames::of(&["one", " two"])).tee();
+        let (one, other) = if first_goes_first { (first, second) } else { (second, first) };
+        assert_eq!(all_of(one).await.unwrap(), "one two");
+        assert_eq!(all_of(other).await.unwrap(), "one two");
+    }
+    let (first, second) = HeldBody::stored(Frames::of(&["one"]).then(Err("cut"))).tee();
+    assert!(all_of(first).await.is_err());
+    assert!(matches!(all_of(second).await, Err(BodyError::CopyCut)));
+}
+
+#[tokio::test]
+async fn the_reader_that_is_ahead_waits_for_the_other_unless_that_is_gone() {
+    let piece: &'static str = String::leak("x".repeat(100 * 1024));
+    let frames = || HeldBody::stored(Frames::of(&[piece; 10]));
+    let (first, second) = frames().tee();
+    let ahead = tokio::spawn(all_of(first));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(!ahead.is_finished(), "a thousand kilobytes ahead");
+    drop(second);
+    assert_eq!(ahead.await.unwrap().unwrap().len(), 10 * piece.len());
+    let (first, second) = frames().tee();
+    let (first, second) = tokio::join!(tokio::spawn(all_of(first)), tokio::spawn(all_of(second)));
+    assert_eq!(first.unwrap().unwrap(), second.unwrap().unwrap());
+}
+
+#[tokio::test]
+async fn pieces_come_one_by_one_and_scrubbed() {
+    let body = HeldBody::stored(Frames::of(&["a s3cr3t-", "token", "", " z"]));
+    let scrubber = Some(Scrubber::new(&[b"s3cr3t-token"]));
+    let counter = Arc::new(AtomicU64::new(0));
+    let mut chunks = Chunks::new(body, Arc::clone(&counter), SOON, scrubber);
+    let mut all = Vec::new();
+    while let Some(chunk) = chunks.next().await.unwrap() {
+        assert!(!chunk.is_empty());
+        all.extend_from_slice(&chunk);
+    }
+    assert_eq!(all, b"a ************ z");
+    assert_eq!(counter.load(Ordering::Relaxed), all.len() as u64);
+}

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::policy_build::BuildError;
 use crate::audit::view::Escaped;
 use crate::causes::in_words;
 use crate::control::api::ProblemAnswer;
@@ -58,6 +59,9 @@ pub(crate) enum CommandError {
         #[source]
         source: io::Error,
     },
+    /// A handler cannot be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
     /// What was given on the command line makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -86,6 +90,7 @@ impl CommandError {
                 _ => exit::BUG,
             },
             Self::Document(_) => exit::CONFIGURATION,
+            Self::Build(error) => error.exit_code(),
             Self::Usage(_) => exit::USAGE,
             Self::File { .. } | Self::System(..) | Self::Print(_) => exit::IO,
         }
@@ -104,6 +109,7 @@ impl CommandError {
             }
             Self::Unreadable(_) => "the instance may be of another version: compare with `status get`",
             Self::Document(DocumentError::Read { .. }) => "check the path and that this user may read it",
+            Self::Build(error) => return error.hint(),
             Self::Refused(problem) => return problem.hint.as_deref().map(|hint| Escaped(hint).to_string()),
             _ => return None,
         };

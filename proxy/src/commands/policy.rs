@@ -1,19 +1,15 @@
 //! `sluicegate policy`: documents on disk, and the policy of a running instance.
 //!
-//! `check` and `schema` start nothing, ask nobody and read no secret.
+//! `check`, `build` and `schema` ask no instance and read no secret.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
-use serde_json::json;
-use sluicegate_policy::{Problem, document_schema};
+use clap::Subcommand;
+use sluicegate_policy::document_schema;
 
 use super::error::CommandError;
-use super::{policy_diff, policy_get, policy_set, policy_test, print, print_json};
-use crate::causes::in_words;
-use crate::document::{Bundle, DocumentError};
-use crate::{exit, report};
+use super::{policy_build, policy_check, policy_diff, policy_get, policy_set, policy_test};
+use crate::exit;
 
 /// The commands below `sluicegate policy`.
 #[derive(Debug, Subcommand)]
@@ -33,11 +29,27 @@ pub(crate) enum PolicyCommand {
     /// Go back to the document that the instance was started with, read anew
     #[command(after_help = "Examples:\n  sluicegate policy reset\n  sluicegate policy reset --all")]
     Reset(policy_set::ResetOptions),
-    /// Check a policy document and its scripts without starting anything
-    #[command(after_help = "Exits with 0 when the document compiles and 78 when it does not.\n\n\
-        Examples:\n  sluicegate policy check sluicegate.toml\n  \
-        sluicegate policy check --json sluicegate.toml | jq .problems")]
-    Check(CheckOptions),
+    /// Check a policy document and its handlers, or one handler, without starting anything
+    #[command(
+        after_help = "Of a handler it says what it offers and what it can reach: a component reaches what it imports, and\n\
+        nothing else. Exits with 0 when the gate would take the file and 78 when it would not.\n\n\
+        Examples:\n  sluicegate policy check sluicegate.toml\n  sluicegate policy check handlers/github.wasm\n  \
+        sluicegate policy check --json sluicegate.toml | jq .problems"
+    )]
+    Check(policy_check::CheckOptions),
+    /// Build a handler: a component from JavaScript, Python or Rust
+    #[command(
+        after_help = "What comes out is checked as the gate would, and only kept if it passes. `policy check` says what it\n\
+        can reach.\n\n\
+        github.js     needs no build: the gate runs it as it is. It is checked; with -o a component is made of it\n\
+        github.py     needs componentize-py: pip install componentize-py==0.25.1\n\
+        github/       the folder of a Rust crate: needs cargo and rustup target add wasm32-unknown-unknown\n\
+        module.wasm   a core module that another compiler made for policy.wit; needs -o\n\n\
+        Examples:\n  sluicegate policy build handlers/github.py\n  \
+        sluicegate policy build handlers/github -o handlers/github.wasm\n  \
+        sluicegate policy build handlers/github.js -o github.wasm --json | jq -r .sha256"
+    )]
+    Build(policy_build::BuildOptions),
     /// Tell what would happen to a request, without sending it
     #[command(
         after_help = "Exits with 0 when the request would pass, be answered, handled or asked about, and with 1 when it\n\
@@ -60,22 +72,13 @@ pub(crate) enum PolicyCommand {
     Schema,
 }
 
-/// The options of `policy check`.
-#[derive(Args, Debug)]
-pub(crate) struct CheckOptions {
-    /// The document
-    file: PathBuf,
-    /// Print the result as one JSON object
-    #[arg(long)]
-    json: bool,
-}
-
 pub(crate) fn run(command: &PolicyCommand) -> Result<u8, CommandError> {
     match command {
         PolicyCommand::Get(options) => policy_get::run(options),
         PolicyCommand::Set(options) => policy_set::set(options),
         PolicyCommand::Reset(options) => policy_set::reset(options),
-        PolicyCommand::Check(options) => check(&options.file, options.json),
+        PolicyCommand::Check(options) => policy_check::run(options),
+        PolicyCommand::Build(options) => policy_build::run(options),
         PolicyCommand::Test(options) => policy_test::run(options),
         PolicyCommand::Diff(options) => policy_diff::run(options),
         PolicyCommand::Schema => schema(),
@@ -86,30 +89,5 @@ fn schema() -> Result<u8, CommandError> {
     let schema = serde_json::to_string_pretty(&document_schema())
         .map_err(|error| CommandError::Print(error.into()))?;
     writeln!(io::stdout(), "{schema}").map_err(CommandError::Print)?;
-    Ok(exit::OK)
-}
-
-fn check(file: &Path, as_json: bool) -> Result<u8, CommandError> {
-    let compiled = match Bundle::read(file) {
-        Ok((_, compiled)) => compiled,
-        Err(error) if as_json => {
-            let problems = match &error {
-                DocumentError::Policy(error) => json!(error.problems()),
-                other => json!([{ "severity": "error", "message": in_words(other) }]),
-            };
-            print_json(&json!({ "ok": false, "file": file, "problems": problems }))?;
-            return Ok(exit::CONFIGURATION);
-        }
-        Err(error) => return Err(error.into()),
-    };
-    if as_json {
-        let problems: &[Problem] = &compiled.warnings;
-        let generation = compiled.policy.generation();
-        print_json(&json!({ "ok": true, "file": file, "generation": generation, "problems": problems }))?;
-    } else {
-        report::warnings(&compiled.warnings);
-        let summary = report::summary(&compiled.policy.summary());
-        print(format_args!("{}: ok ({summary})\n", file.display()))?;
-    }
     Ok(exit::OK)
 }

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::{Value, json};
 use sluicegate_policy::Policy;
+use sluicegate_wasm::Programs;
 
 use super::comparison::{Change, Comparison};
 use super::error::CommandError;
 use super::select::InstanceChoice;
 use super::table::Table;
 use super::{note, print, print_json};
+
 use crate::audit::view::LineReader;
 use crate::control::api::Status;
 use crate::document::Bundle;
@@ -41,7 +43,8 @@ pub(crate) struct DiffOptions {
 }
 
 pub(crate) fn run(options: &DiffOptions) -> Result<u8, CommandError> {
-    let policy = |file: &PathBuf| Bundle::read(file).map(|(_, compiled)| compiled.policy);
+    let policy =
+        |file: &PathBuf| Bundle::read(file, &Programs::new(None)).map(|(_, compiled)| compiled.policy);
     let new = policy(&options.new)?;
     let old = options.old.as_ref().map(policy).transpose()?;
     let log = match &options.log {

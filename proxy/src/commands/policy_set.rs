@@ -3,14 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::Args;
 use http::Method;
 use serde_json::json;
+use sluicegate_policy::ProgramKind;
+use sluicegate_wasm::Programs;
 
 use super::error::CommandError;
 use super::host::published;
 use super::select::InstanceChoice;
 use super::{print, print_json};
+
 use crate::audit::view::Escaped;
 use crate::control::api::{Published, Status, UploadedPolicy};
 use crate::document::Bundle;
@@ -46,7 +51,7 @@ pub(crate) struct ResetOptions {
 
 pub(crate) fn set(options: &SetOptions) -> Result<u8, CommandError> {
     // Whoever makes a mistake sees it here, with carets, and the instance does not.
-    let (bundle, compiled) = Bundle::read(&options.file)?;
+    let (bundle, compiled) = Bundle::read(&options.file, &Programs::new(None))?;
     let client = options.choice.client()?;
     if options.check {
         let status: Status = client.get("/v1/status")?;
@@ -81,12 +86,18 @@ fn checked(status: &Status, generation: &str, as_json: bool) -> Result<u8, Comma
 
 fn upload(bundle: Bundle) -> Result<UploadedPolicy, CommandError> {
     let Bundle { file, document, scripts } = bundle;
-    let scripts = scripts.into_iter().map(|(path, bytes)| match String::from_utf8(bytes) {
-        Ok(text) => Ok((path, text)),
-        Err(_) => Err(CommandError::Usage(format!("{path} is not UTF-8"))),
-    });
-    let scripts = scripts.collect::<Result<BTreeMap<_, _>, _>>()?;
-    Ok(UploadedPolicy { file, document, scripts })
+    let (mut texts, mut components) = (BTreeMap::new(), BTreeMap::new());
+    for (path, content) in scripts {
+        if ProgramKind::of_file(&path) == Some(ProgramKind::Component) {
+            components.insert(path, BASE64.encode(content));
+            continue;
+        }
+        let Ok(text) = String::from_utf8(content) else {
+            return Err(CommandError::Usage(format!("{path} is not UTF-8")));
+        };
+        texts.insert(path, text);
+    }
+    Ok(UploadedPolicy { file, document, scripts: texts, components })
 }
 
 #[cfg(test)]

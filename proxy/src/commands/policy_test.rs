@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use http::Method;
+use sluicegate_wasm::Programs;
 
 use super::error::CommandError;
 use super::policy_get::source;
 use super::select::InstanceChoice;
 use super::table::Table;
 use super::{print, print_json};
+
 use crate::audit::view::Escaped;
 use crate::control::api::{Explained, TestQuestion};
 use crate::controller::explain;
@@ -58,7 +60,7 @@ pub(crate) fn run(options: &TestOptions) -> Result<u8, CommandError> {
 }
 
 fn offline(file: &Path, method: &str, url: &str) -> Result<Explained, CommandError> {
-    let (_, compiled) = Bundle::read(file)?;
+    let (_, compiled) = Bundle::read(file, &Programs::new(None))?;
     let explanation = explain(&compiled.policy, method, url).map_err(CommandError::Usage)?;
     // The same words as a running instance would send.
     serde_json::to_value(&explanation)

@@ -169,9 +169,12 @@ pub struct UploadedPolicy {
     pub file: PathBuf,
     /// Its text.
     pub document: String,
-    /// The text of each script, by its path as the document writes it.
+    /// The text of each script and JavaScript file, by its path as the document writes it.
     #[serde(default)]
     pub scripts: BTreeMap<String, String>,
+    /// Each WebAssembly component, likewise, in base64.
+    #[serde(default)]
+    pub components: BTreeMap<String, String>,
 }
 
 /// A request to judge, which is not made.

@@ -5,23 +5,35 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use sluicegate_policy::{Answer, BodyHandle, BodySource, Effect, ObjectsOperation};
+use sluicegate_policy::{Answer, BodySource, Effect, ObjectsOperation};
 
+use super::bodies::BODIES_MAX;
 use super::{Exchange, Handling, Held, Performed};
 use crate::bindings::{BindingError, ObjectContent};
 use crate::body::{BodyError, HeldBody, RequestBody};
 use crate::causes::in_words;
 use crate::credentials::CredentialError;
-use crate::gate::HANDLER_MEMORY_KIB_MAX;
 use crate::respond::Failure;
 use crate::secrets::SecretError;
 
-impl Handling<'_> {
+impl Handling {
     pub(super) async fn perform(&mut self, effect: Effect) -> Performed {
-        let generation = Arc::clone(self.exchange.generation);
+        let generation = Arc::clone(&self.exchange.generation);
         let answer = match effect {
             Effect::Fetch(outgoing) => return self.fetch(*outgoing).await,
             Effect::ReadBody { body, limit } => self.read_body(body, limit).await,
+            Effect::PeekBody { body, limit } => self.peek_body(body, limit).await,
+            Effect::NextChunk(body) => self.next_chunk(body).await,
+            Effect::TeeBody(_) if self.bodies.len() >= BODIES_MAX => {
+                Answer::Failed("the handler holds too many bodies".into())
+            }
+            Effect::TeeBody(body) => self.tee_body(body),
+            Effect::DropBody(body) => self.drop_body(body),
+            Effect::Respond(_) => Answer::Failed("the workload was answered already".into()),
+            Effect::Sleep(time) => {
+                tokio::time::sleep(time).await;
+                Answer::Done
+            }
             Effect::Kv { binding, operation } => {
                 generation.bindings.kv(&binding, operation).await.unwrap_or_else(|error| no_answer(&error))
             }
@@ -39,47 +51,22 @@ impl Handling<'_> {
         Performed::Answer(answer)
     }
 
-    pub(super) async fn ask(&mut self, reason: &str, patience: Duration) -> Performed {
-        let Exchange { connection, judged, handler, .. } = self.exchange;
-        let method = self.record.method.clone().unwrap_or_default();
+    async fn ask(&mut self, reason: &str, patience: Duration) -> Performed {
+        let Exchange { connection, authority, handler, .. } = &self.exchange;
+        let Some(record) = &mut self.record else {
+            return Performed::Answer(Answer::Failed("the workload was answered already".into()));
+        };
+        let method = record.method.clone().unwrap_or_default();
         let question = crate::approvals::Question {
             reason: reason.into(),
             asked_by: handler.name.clone(),
             patience,
-            ..connection.question(&judged.authority, &method, &self.uri, &self.record)
+            ..connection.question(authority, &method, &self.uri, record)
         };
-        match connection.approve(question, &mut self.record).await {
+        match connection.approve(question, record).await {
             Ok(()) => Performed::Answer(Answer::Done),
             Err(failure) => Performed::End(failure),
         }
-    }
-
-    async fn read_body(&mut self, handle: BodyHandle, limit: usize) -> Answer {
-        let Some(mut held) = self.bodies.remove(&handle) else {
-            return Answer::Failed("the body was sent or read already".into());
-        };
-        let kibibytes = u32::try_from(limit.div_ceil(1024)).unwrap_or(u32::MAX).min(HANDLER_MEMORY_KIB_MAX);
-        let memory = Arc::clone(&self.exchange.connection.gate.handler_memory);
-        let Ok(room) = memory.acquire_many_owned(kibibytes).await else {
-            return Answer::Failed("there is no room for the body".into());
-        };
-        self.room.push(room);
-        let idle = self.exchange.generation.policy.upstream().idle_timeout;
-        let counter = match &mut held.record {
-            Some(record) => record.response_bytes_counter(),
-            None => self.record.request_bytes_counter(),
-        };
-        let bytes = match held.body.read(limit, idle, &counter).await {
-            Ok(bytes) => bytes,
-            Err(error) => return Answer::Failed(error.to_string().into()),
-        };
-        if let Some(record) = &mut held.record {
-            record.complete = Some(true);
-        }
-        Answer::Bytes(match held.scrubber {
-            Some(scrubber) => scrubber.whole(bytes),
-            None => bytes,
-        })
     }
 
     async fn objects(&mut self, binding: &str, operation: ObjectsOperation) -> Answer {
@@ -92,7 +79,7 @@ impl Handling<'_> {
             }
             _ => None,
         };
-        let generation = self.exchange.generation;
+        let generation = Arc::clone(&self.exchange.generation);
         match generation.bindings.objects(binding, operation, content).await {
             Ok((Answer::Object(mut object), Some(stream))) => {
                 let stream = stream.map_err(|fault| BodyError::Store(fault.into())).boxed_unsync();
@@ -105,13 +92,9 @@ impl Handling<'_> {
     }
 
     /// A body on its way into a store, counted like one on its way to an upstream.
-    fn content(&mut self, held: Held) -> ObjectContent {
-        let idle = self.exchange.generation.policy.upstream().idle_timeout;
-        let counter = match held.record {
-            Some(mut record) => record.response_bytes_counter(),
-            None => self.record.request_bytes_counter(),
-        };
-        RequestBody::held(held.body, counter, idle).0.map_err(Into::into).boxed_unsync()
+    fn content(&mut self, mut held: Held) -> ObjectContent {
+        let counter = self.counter(&mut held);
+        RequestBody::held(held.body, counter, self.idle()).0.map_err(Into::into).boxed_unsync()
     }
 }
 

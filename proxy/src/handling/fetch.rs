@@ -13,13 +13,25 @@ use crate::body::{HeldBody, Progress, RequestBody};
 use crate::causes::in_words;
 use crate::respond::{self, Failure};
 use crate::send::{Sending, credentials};
-use crate::upstream::{Answered, Origin};
+use crate::upstream::{Answered, Origin, UpstreamError};
 
-impl Handling<'_> {
+impl Handling {
     /// Sends what the handler fetches, and keeps the answer's body for it.
     pub(super) async fn fetch(&mut self, outgoing: OutgoingRequest) -> Performed {
         let mut record = self.fetch_record(&outgoing);
-        match self.send(outgoing, &mut record).await {
+        let patience = outgoing.timeout;
+        let sent = self.send(outgoing, &mut record);
+        let sent = match patience {
+            Some(patience) => tokio::time::timeout(patience, Box::pin(sent)).await.ok(),
+            None => Some(sent.await),
+        };
+        let Some(sent) = sent else {
+            let failure = Failure::Upstream(UpstreamError::ResponseTimeout);
+            respond::note(&failure, &mut record);
+            self.failed_fetch = Some(failure);
+            return Performed::Answer(Answer::TimedOut);
+        };
+        match sent {
             Ok((response, held)) => {
                 let status = response.status();
                 let headers = response.into_parts().0.headers;
@@ -42,13 +54,15 @@ impl Handling<'_> {
 
     fn fetch_record(&mut self, outgoing: &OutgoingRequest) -> AuditRecord {
         self.fetches += 1;
-        self.record.fetches = Some(self.fetches);
         let mut record = self.exchange.connection.gate.log.fetch();
         record.generation = Some(Arc::clone(&self.exchange.generation.id));
-        record.mask.clone_from(&self.record.mask);
-        record.request_id.clone_from(&self.record.request_id);
-        record.handler.clone_from(&self.record.handler);
-        record.handler_version.clone_from(&self.record.handler_version);
+        let fetches = self.fetches;
+        let entry = self.entry();
+        entry.fetches = Some(fetches);
+        record.mask.clone_from(&entry.mask);
+        record.request_id.clone_from(&entry.request_id);
+        record.handler.clone_from(&entry.handler);
+        record.handler_version.clone_from(&entry.handler_version);
         record.scheme = Some(outgoing.scheme.as_str());
         record.method = Some(outgoing.method.clone());
         record.host = Some(outgoing.authority.host.to_string());
@@ -63,14 +77,15 @@ impl Handling<'_> {
         outgoing: OutgoingRequest,
         record: &mut AuditRecord,
     ) -> Result<(Response<()>, Option<Held>), Failure> {
-        let Exchange { generation, judged, connection, .. } = self.exchange;
+        let Exchange { generation, authority, connection, .. } = self.exchange.clone();
+        let generation = &*generation;
         if !connection.gate.log.is_healthy() {
             return Err(DenyReason::AuditUnavailable.into());
         }
         let admitted = generation.policy.admits_fetch(outgoing.scheme, &outgoing.authority);
         let would_refuse = admitted.map_err(Failure::Refused)?;
         record.would_refuse = would_refuse.map(|refusal| refusal.reason.as_str());
-        let is_same = outgoing.authority == judged.authority && outgoing.scheme == connection.name.scheme;
+        let is_same = outgoing.authority == authority && outgoing.scheme == connection.name.scheme;
         let rule_edits =
             if outgoing.is_workloads && is_same { self.secret_edits.clone() } else { Edits::NONE };
         let edits = [&outgoing.secrets, &rule_edits];
@@ -92,7 +107,7 @@ impl Handling<'_> {
         }
         sending.put_on(&mut head, record)?;
         if outgoing.body == BodySource::Handle(BodyHandle::WORKLOAD) {
-            record.share_request_bytes(self.record.request_bytes_counter());
+            record.share_request_bytes(self.entry().request_bytes_counter());
         } else {
             head.headers.remove(CONTENT_LENGTH);
         }
@@ -122,17 +137,9 @@ impl Handling<'_> {
             }
             BodySource::Handle(handle) => {
                 let held = self.bodies.remove(&handle).ok_or_else(already_sent)?;
-                let idle = self.exchange.generation.policy.upstream().idle_timeout;
-                RequestBody::held(held.body, counter, idle)
+                RequestBody::held(held.body, counter, self.idle())
             }
         })
-    }
-
-    pub(super) fn hold(&mut self, held: Held) -> BodyHandle {
-        let handle = BodyHandle(self.next_body);
-        self.next_body += 1;
-        self.bodies.insert(handle, held);
-        handle
     }
 }
 
@@ -152,7 +159,7 @@ fn received(
         return Ok((Response::from_parts(head, ()), None));
     }
     let body = HeldBody::Response { incoming: body, lease: answered.lease };
-    let held = Held { body, record: None, scrubber, extensions: head.extensions.clone() };
+    let held = Held { scrubber, extensions: head.extensions.clone(), ..Held::new(body) };
     Ok((Response::from_parts(head, ()), Some(held)))
 }
 

@@ -4,8 +4,10 @@
 //! **Invariant:** the handler's code runs without I/O and without secrets; what it fetches passes the
 //! lists of the policy, the checks of the address and the bounds of the secrets like anything else.
 
+mod bodies;
 mod effects;
 mod fetch;
+mod work;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,40 +16,41 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::{Extensions, Method, Request, Response, Version};
 use sluicegate_policy::{
-    Answer, BodyHandle, BodySource, BoundHandler, DenyReason, Edits, Effect, Execution, HandlerAction,
-    HandlerError, HandlerFault, HandlerInput, HandlerResponse, HeaderEdit, LogLine, Outcome, Patience,
-    Refusal, Step,
+    Answer, Authority, BodyHandle, BodySource, BoundHandler, DenyReason, Edits, Effect, HandlerError,
+    HandlerFault, HandlerInput, HandlerResponse, HeaderEdit, LogLevel, LogLine, Outcome, Refusal, Step,
 };
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::activity::Active;
-use crate::audit::{AuditRecord, Verdict};
+use crate::audit::{AuditRecord, Entry, Verdict};
 use crate::body::{HeldBody, ResponseBody, WorkloadBody};
-use crate::exchange::{Connection, Judged};
-use crate::gate::Gate;
+use crate::exchange::Connection;
 use crate::generation::Generation;
 use crate::respond::{self, Failure, HandlerFailure};
 use crate::scrub::Scrubber;
 use crate::send::Sending;
 use crate::upstream::Origin;
 
+use bodies::Begun;
+use work::Work;
+
 /// A request whose handler is to decide.
-#[derive(Clone, Copy)]
-pub struct Exchange<'a> {
+#[derive(Clone, Debug)]
+pub struct Exchange {
     /// The connection that it came on.
-    pub connection: &'a Connection,
+    pub connection: Arc<Connection>,
     /// The generation that judged it.
-    pub generation: &'a Arc<Generation>,
-    /// What was decided about it.
-    pub judged: &'a Judged<'a>,
+    pub generation: Arc<Generation>,
+    /// Whom it is for.
+    pub authority: Authority,
     /// The handler.
-    pub handler: &'a Arc<BoundHandler>,
+    pub handler: Arc<BoundHandler>,
 }
 
 /// A request under way in its handler.
-struct Handling<'a> {
-    exchange: Exchange<'a>,
+struct Handling {
+    exchange: Exchange,
     /// The workload's request, as far as a fetch of it needs what the handler does not see.
     version: Version,
     uri: http::Uri,
@@ -55,13 +58,18 @@ struct Handling<'a> {
     /// What the rule puts on of secrets, last of all.
     secret_edits: Edits,
     bodies: HashMap<BodyHandle, Held>,
+    /// Those that the handler takes piece by piece.
+    begun: HashMap<BodyHandle, Begun>,
     next_body: u32,
     /// What the bodies in memory take of the instance's room, until the handler is done.
     room: Vec<OwnedSemaphorePermit>,
     /// What became of the last fetch, if it failed: for the answer when the handler does not catch it.
     failed_fetch: Option<Failure>,
     fetches: u32,
-    record: AuditRecord,
+    /// Of the exchange; gone with the response when the handler goes on after it.
+    record: Option<AuditRecord>,
+    /// What stands for the record from then on.
+    afterwards: Option<Box<Entry>>,
 }
 
 /// A body that the gate holds for the handler.
@@ -71,6 +79,8 @@ struct Held {
     record: Option<AuditRecord>,
     scrubber: Option<Scrubber>,
     extensions: Extensions,
+    /// Whether another body has the same bytes, which are counted there.
+    is_copy: bool,
 }
 
 /// What performing an effect came to.
@@ -80,51 +90,67 @@ enum Performed {
     End(Failure),
 }
 
-impl Exchange<'_> {
-    /// Runs the handler and does what it decides.
+/// Where a handler came to.
+enum Halt {
+    /// It has decided.
+    Decided(Outcome),
+    /// It has decided, and goes on.
+    Answered(Box<HandlerResponse>),
+}
+
+impl Exchange {
+    /// Runs the handler and does what it decides. `edits` are those of the rule that let the request
+    /// through.
     ///
     /// # Errors
     /// The failure to answer with, and the exchange's record.
     pub async fn handle(
         self,
+        edits: &Edits,
         request: Request<WorkloadBody>,
         record: AuditRecord,
         active: Active,
     ) -> Result<Response<ResponseBody>, (Failure, AuditRecord)> {
         let method = request.method().clone();
-        let (mut handling, input) = match self.begin(request, record) {
+        let (mut handling, input) = match self.begin(edits, request, record) {
             Ok(begun) => begun,
             Err(failed) => return Err(*failed),
         };
-        let environment = self.generation.policy.environment();
-        let execution = Execution::new(self.handler, environment, input);
-        let (outcome, ended) = handling.run(execution).await;
-        if let Some(mut execution) = ended {
-            handling.note(&mut execution);
-        }
-        match outcome {
-            Ok(outcome) => handling.finish(outcome, &method, active).await,
-            Err(failure) => Err((failure, handling.record)),
+        let mut work = match Work::begin(&handling.exchange, input) {
+            Ok(work) => work,
+            Err(failure) => return Err(handling.fail(failure)),
+        };
+        let halt = handling.run(&mut work).await;
+        handling.note(&mut work);
+        match halt {
+            Ok(Halt::Decided(outcome)) => handling.finish(outcome, &method, active).await,
+            Ok(Halt::Answered(response)) => {
+                handling.afterwards = handling.record.as_ref().map(|record| Box::new(record.namesake()));
+                let response = handling.respond(*response, &method, active)?;
+                tokio::spawn(handling.go_on(work));
+                Ok(response)
+            }
+            Err(failure) => Err(handling.fail(failure)),
         }
     }
 }
 
-impl<'a> Exchange<'a> {
+impl Exchange {
     fn begin(
         self,
+        edits: &Edits,
         request: Request<WorkloadBody>,
         mut record: AuditRecord,
-    ) -> Result<(Handling<'a>, HandlerInput), Box<(Failure, AuditRecord)>> {
+    ) -> Result<(Handling, HandlerInput), Box<(Failure, AuditRecord)>> {
         // A handler may copy what it was shown, an echoed secret too, into what it logs or throws.
         record.mask = self.generation.secrets.mask();
         record.handler = Some(Arc::from(&*self.handler.name));
-        if let HandlerAction::Script(script) = &self.handler.action {
-            record.handler_version = Some(Arc::from(script.version()));
-        }
-        let (plain, secret_edits) = by_secret(self.judged.edits);
+        record.handler_version =
+            self.handler.action.file_and_version().map(|(_, version)| Arc::from(version));
+        let (plain, secret_edits) = by_secret(edits);
         let (mut head, body) = request.into_parts();
-        let origin = self.origin(self.judged.authority.clone(), head.version, Vec::new());
-        let sending = Sending { generation: self.generation, origin: &origin, edits: &[&plain] };
+        let origin = self.origin(head.version);
+        let sending = Sending { generation: &self.generation, origin: &origin, edits: &[&plain] };
         if let Err(failure) = sending.put_on(&mut head, &mut record) {
             return Err(Box::new((failure, record)));
         }
@@ -132,7 +158,7 @@ impl<'a> Exchange<'a> {
         let input = HandlerInput {
             method: head.method,
             scheme: self.connection.name.scheme,
-            authority: self.judged.authority.clone(),
+            authority: self.authority.clone(),
             path_and_query: head
                 .uri
                 .path_and_query()
@@ -160,81 +186,116 @@ impl<'a> Exchange<'a> {
             extensions: head.extensions,
             secret_edits,
             bodies,
+            begun: HashMap::new(),
             next_body: 1,
             room: Vec::new(),
             failed_fetch: None,
             fetches: 0,
-            record,
+            afterwards: None,
+            record: Some(record),
         };
         Ok((handling, input))
     }
 
-    fn origin(
-        self,
-        authority: sluicegate_policy::Authority,
-        version: Version,
-        credentials: Vec<sluicegate_policy::SecretName>,
-    ) -> Origin {
+    fn origin(&self, version: Version) -> Origin {
         let scheme = self.connection.name.scheme;
-        Origin { scheme, authority, multiplexed: version == Version::HTTP_2, credentials }
+        let multiplexed = version == Version::HTTP_2;
+        Origin { scheme, authority: self.authority.clone(), multiplexed, credentials: Vec::new() }
     }
 }
 
-impl Handling<'_> {
-    /// Runs the handler to its end, and hands it back for what it logged. Time that a person takes is not the handler's.
-    async fn run(&mut self, mut execution: Execution) -> (Result<Outcome, Failure>, Option<Execution>) {
+impl Handling {
+    /// Runs the handler until it has decided. Time that a person takes is not the handler's, and that
+    /// of a body which it reads after its answer is the body's.
+    async fn run(&mut self, work: &mut Work) -> Result<Halt, Failure> {
+        let gate = Arc::clone(&self.exchange.connection.gate);
         let mut deadline = Instant::now() + self.exchange.generation.policy.environment().limits.wall;
-        let outcome = loop {
+        loop {
             let began = Instant::now();
-            let step = match execution.run(Patience::Brief) {
-                Step::Unfinished => {
-                    match run_apart(&self.exchange.connection.gate, execution, deadline).await {
-                        Ok((back, step)) => {
-                            execution = back;
-                            step
-                        }
-                        Err(failure) => return (Err(failure), None),
-                    }
-                }
-                step => step,
-            };
-            *self.record.handler_time.get_or_insert_default() += began.elapsed();
+            let step = work.next(&gate, deadline).await?;
+            *self.entry().handler_time.get_or_insert_default() += began.elapsed();
             let effect = match step {
+                Step::Await(Effect::Respond(response)) if self.record.is_some() => {
+                    return Ok(Halt::Answered(response));
+                }
                 Step::Await(effect) => effect,
-                Step::Done(outcome) => break Ok(outcome),
-                Step::Failed(error) => break Err(self.handler_failed(&error)),
-                Step::Unfinished => break Err(timed_out("it was not done in a full run")),
+                Step::Done(outcome) => return Ok(Halt::Decided(outcome)),
+                Step::Failed(error) => return Err(self.handler_failed(&error)),
+                Step::Unfinished => return Err(timed_out("it was not done in a full run")),
             };
-            let performed = if let Effect::Ask { reason, patience } = effect {
-                let asked = Instant::now();
-                let performed = self.ask(&reason, patience).await;
+            let asked = Instant::now();
+            let has_own_time = match &effect {
+                Effect::Ask { .. } => true,
+                Effect::NextChunk(_) => self.record.is_none(),
+                _ => false,
+            };
+            let performed = if has_own_time {
+                let performed = Box::pin(self.perform(effect)).await;
                 deadline += asked.elapsed();
                 performed
             } else {
                 match tokio::time::timeout_at(deadline, Box::pin(self.perform(effect))).await {
                     Ok(performed) => performed,
-                    Err(_) => break Err(timed_out("it was still waiting")),
+                    Err(_) => return Err(timed_out("it was still waiting")),
                 }
             };
             match performed {
-                Performed::Answer(answer) => execution.answer(answer),
-                Performed::End(failure) => break Err(failure),
+                Performed::Answer(answer) => work.answer(answer),
+                Performed::End(failure) => return Err(failure),
             }
+        }
+    }
+
+    /// Lets a handler go on that has answered. What becomes of it changes no answer, and stands in the
+    /// log alone.
+    async fn go_on(mut self, mut work: Work) {
+        work.answer(Answer::Done);
+        let halt = self.run(&mut work).await;
+        self.note(&mut work);
+        let message = match halt {
+            Ok(_) => return,
+            Err(Failure::Handler(HandlerFailure { detail, .. })) => detail,
+            Err(Failure::Refused(refusal)) => refusal.detail,
+            Err(Failure::Upstream(error)) => error.to_string(),
+            Err(Failure::Malformed(fault)) => fault.to_string(),
         };
-        (outcome, Some(execution))
+        let message = format!("after its answer: {message}").into();
+        self.line(LogLine { level: LogLevel::Error, message, fields: serde_json::Map::new() });
+    }
+
+    /// What is known of the exchange, for the log; of no consequence once the workload was answered.
+    fn entry(&mut self) -> &mut Entry {
+        match &mut self.record {
+            Some(record) => record,
+            None => self.afterwards.get_or_insert_with(Box::default),
+        }
+    }
+
+    /// Gives the record up.
+    fn take_record(&mut self) -> AuditRecord {
+        // Without a record the workload was answered, and nobody takes a second one.
+        self.record.take().unwrap_or_else(|| self.exchange.connection.gate.log.handler_line())
+    }
+
+    fn fail(mut self, failure: Failure) -> (Failure, AuditRecord) {
+        let record = self.take_record();
+        (failure, record)
     }
 
     /// Writes down what the handler logged and how long it ran.
-    fn note(&mut self, execution: &mut Execution) {
-        for LogLine { level, message, fields } in execution.take_log() {
-            let mut record = self.exchange.connection.gate.log.handler_line();
-            record.mask.clone_from(&self.record.mask);
-            record.set_handler_line(level, &message, fields);
-            record.generation = Some(Arc::clone(&self.exchange.generation.id));
-            record.request_id.clone_from(&self.record.request_id);
-            record.handler.clone_from(&self.record.handler);
-            record.handler_version.clone_from(&self.record.handler_version);
-        }
+    fn note(&mut self, work: &mut Work) {
+        work.take_log().into_iter().for_each(|line| self.line(line));
+    }
+
+    fn line(&mut self, LogLine { level, message, fields }: LogLine) {
+        let mut record = self.exchange.connection.gate.log.handler_line();
+        let entry = self.entry();
+        record.mask.clone_from(&entry.mask);
+        record.set_handler_line(level, &message, fields);
+        record.request_id.clone_from(&entry.request_id);
+        record.handler.clone_from(&entry.handler);
+        record.handler_version.clone_from(&entry.handler_version);
+        record.generation = Some(Arc::clone(&self.exchange.generation.id));
     }
 
     async fn finish(
@@ -247,30 +308,37 @@ impl Handling<'_> {
             Outcome::Respond(response) => response,
             Outcome::Refuse(reason) => {
                 let (reason, detail) = (DenyReason::DeniedByHandler, String::from(reason));
-                return Err((Failure::Refused(Refusal { reason, detail }), self.record));
+                return Err(self.fail(Failure::Refused(Refusal { reason, detail })));
+            }
+            Outcome::Responded => {
+                let why =
+                    String::from("it says that it has answered, and has not; this is a bug in the gate");
+                return Err(self.fail(failed(why)));
             }
             Outcome::Forward(outgoing) => match self.fetch(*outgoing).await {
                 Performed::Answer(Answer::Response { status, headers, body }) => {
                     let body = body.map_or(BodySource::Empty, BodySource::Handle);
                     HandlerResponse { status, headers, body, tap: None }
                 }
-                Performed::End(failure) => return Err((failure, self.record)),
+                Performed::End(failure) => return Err(self.fail(failure)),
                 Performed::Answer(_) => {
                     let failure = self.failed_fetch.take().unwrap_or_else(already_sent);
-                    return Err((failure, self.record));
+                    return Err(self.fail(failure));
                 }
             },
         };
         self.respond(response, method, active)
     }
 
+    /// The response to the workload; the record goes with it.
     fn respond(
-        mut self,
+        &mut self,
         answer: HandlerResponse,
         method: &Method,
         active: Active,
     ) -> Result<Response<ResponseBody>, (Failure, AuditRecord)> {
-        self.record.verdict = Some(if self.fetches > 0 { Verdict::Allowed } else { Verdict::Answered });
+        let mut record = self.take_record();
+        record.verdict = Some(if self.fetches > 0 { Verdict::Allowed } else { Verdict::Answered });
         let mut response = Response::new(());
         *response.status_mut() = answer.status;
         *response.headers_mut() = answer.headers;
@@ -278,38 +346,35 @@ impl Handling<'_> {
             BodySource::Empty => Bytes::new(),
             BodySource::Bytes(bytes) => bytes,
             BodySource::Filled(_) => {
-                return Err((failed(String::from("a response cannot hold a secret")), self.record));
+                return Err((failed(String::from("a response cannot hold a secret")), record));
             }
             BodySource::Handle(handle) => {
-                let Some(held) = self.bodies.remove(&handle) else {
-                    return Err((already_sent(), self.record));
-                };
-                return Ok(self.pass_on(response, held, answer.tap, active));
+                let Some(held) = self.bodies.remove(&handle) else { return Err((already_sent(), record)) };
+                return Ok(self.pass_on(response, held, (record, answer.tap), active));
             }
         };
         if let Some(limit) = answer.tap {
-            self.record.tap_response(limit).take(&own);
+            record.tap_response(limit).take(&own);
         }
         let response = response.map(|()| ResponseBody::own(own));
-        Ok(respond::by_handler(response, method, &mut self.record))
+        Ok(respond::by_handler(response, method, &mut record))
     }
 
     /// A body that the gate holds, as it streams; the records go with it.
     fn pass_on(
-        mut self,
+        &self,
         mut response: Response<()>,
         held: Held,
-        tap: Option<usize>,
+        (mut record, tap): (AuditRecord, Option<usize>),
         active: Active,
     ) -> Response<ResponseBody> {
         *response.extensions_mut() = held.extensions;
-        self.record.status = Some(response.status().as_u16());
-        self.record.mark_first_byte();
+        record.status = Some(response.status().as_u16());
+        record.mark_first_byte();
         if let Some(limit) = tap {
-            drop(self.record.tap_response(limit));
+            drop(record.tap_response(limit));
         }
-        let idle = self.exchange.generation.policy.upstream().idle_timeout;
-        let body = ResponseBody::handled(held.body, idle, (self.record, held.record), active);
+        let body = ResponseBody::handled(held.body, self.idle(), (record, held.record), active);
         response.map(|()| body.scrubbed(held.scrubber))
     }
 
@@ -324,31 +389,6 @@ impl Handling<'_> {
             }),
         }
     }
-}
-
-impl Held {
-    fn new(body: HeldBody) -> Self {
-        Self { body, record: None, scrubber: None, extensions: Extensions::new() }
-    }
-}
-
-/// Runs a handler that needs more than a moment on a thread where nobody waits for bytes.
-async fn run_apart(
-    gate: &Gate,
-    mut execution: Execution,
-    deadline: Instant,
-) -> Result<(Execution, Step), Failure> {
-    let free = Arc::clone(&gate.handler_threads).acquire_owned();
-    let Ok(Ok(place)) = tokio::time::timeout_at(deadline, free).await else {
-        return Err(timed_out("no handler thread was free"));
-    };
-    let ran = tokio::task::spawn_blocking(move || {
-        // Held by the run and not by the request, which may be given up before.
-        let _place = place;
-        let step = execution.run(Patience::Full);
-        (execution, step)
-    });
-    ran.await.map_err(|_| failed(String::from("the handler's thread ended")))
 }
 
 /// A rule's edits without secrets, which the handler sees, and those with, which it does not.

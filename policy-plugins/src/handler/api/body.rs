@@ -11,26 +11,12 @@ use crate::handler::run::Run;
 use crate::handler::value::{Blob, Pieces, bytes_of, kind_of};
 use crate::handler::{BodyPart, BodySource, Encoding};
 
-/// The most bytes of a body that are logged.
-const TAP_BYTES_MAX: usize = 64 * 1024;
-
 /// What a form leaves as it is (WHATWG URL section 5.2), but for the space.
 const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'*').remove(b'-').remove(b'.').remove(b'_').remove(b' ');
 
 /// A body that a script hands on without looking into it.
 #[derive(Clone, Debug)]
 pub(in crate::handler) struct Body(pub(in crate::handler) BodySource);
-
-/// A number of bytes to log.
-///
-/// # Errors
-/// It is negative or too great.
-pub(super) fn tap_limit(limit: i64) -> Fallible<usize> {
-    usize::try_from(limit)
-        .ok()
-        .filter(|limit| *limit <= TAP_BYTES_MAX)
-        .ok_or_else(|| thrown(format!("0 to {TAP_BYTES_MAX} bytes of a body can be logged")))
-}
 
 /// A body that a script wrote, secrets and all.
 ///

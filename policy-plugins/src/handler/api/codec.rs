@@ -8,11 +8,12 @@ use bytes::Bytes;
 use percent_encoding::{percent_decode_str, utf8_percent_encode};
 use rhai::{Dynamic, ImmutableString, Map, NativeCallContext};
 
-use super::request::{COMPONENT, parse_url};
+use super::request::COMPONENT;
 use super::secret::Secret;
 use super::{Registrar, entry, optional};
 use crate::handler::failure::{Fallible, thrown};
 use crate::handler::journal::{Question, Told};
+use crate::handler::message::parse_url;
 use crate::handler::run::Run;
 use crate::handler::value::{Blob, bytes_of, parse_json, text_of, to_json};
 use crate::handler::{Answer, Effect};

@@ -3,7 +3,7 @@
 mod head;
 mod slots;
 
-pub(super) use head::{COMPONENT, parse_url};
+pub(super) use head::COMPONENT;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,13 +13,14 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, Method};
 use rhai::{Array, Dynamic, ImmutableString, Map, NativeCallContext, Position};
 
-use super::body::{Body, filled, form, tap_limit};
-use super::headers::{Headers, writable_name};
+use super::body::{Body, filled, form};
+use super::headers::Headers;
 use super::secret::Secret;
 use super::{Registrar, entry, optional};
 use crate::edits::Edits;
 use crate::handler::failure::{Fallible, thrown};
 use crate::handler::journal::{Question, Told};
+use crate::handler::message::{header_name, parse_method, parse_url, tap_limit};
 use crate::handler::run::Run;
 use crate::handler::value::{Blob, Pieces, bytes_of, parse_json, text_of};
 use crate::handler::{BodyHandle, BodySource, Effect, HandlerInput, OutgoingRequest};
@@ -72,7 +73,7 @@ impl Request {
     pub(super) fn to(method: &str, url: &str) -> Fallible<Self> {
         let (scheme, authority, path_and_query) = parse_url(url)?;
         Ok(Self::new(Head {
-            method: head::parse_method(method)?,
+            method: parse_method(method)?,
             scheme,
             authority,
             path_and_query,
@@ -132,6 +133,7 @@ impl Head {
             body,
             is_workloads: self.is_workloads,
             tap: self.tap,
+            timeout: None,
         }
     }
 
@@ -222,7 +224,7 @@ fn register_headers(api: &mut Registrar<'_>) {
             "request.set_header(\"x-team\", \"blue\");",
         ),
         |request: &mut Request, name: &str, value: &str| -> Fallible<()> {
-            let name = writable_name(name)?;
+            let name = header_name(name)?;
             let mut head = request.lock();
             head.headers.set(name.clone(), value)?;
             head.clear_slot(&name);
@@ -232,7 +234,7 @@ fn register_headers(api: &mut Registrar<'_>) {
     api.function(
         entry("request.add_header(name, value)", "Adds a value to those of that name", ""),
         |request: &mut Request, name: &str, value: &str| -> Fallible<()> {
-            let name = writable_name(name)?;
+            let name = header_name(name)?;
             let mut head = request.lock();
             if head.slot_of(name.as_str()).is_some() {
                 return Err(thrown(format!("header {name} holds a secret: use set_header to replace it")));
@@ -243,7 +245,7 @@ fn register_headers(api: &mut Registrar<'_>) {
     api.function(
         entry("request.remove_header(name)", "Removes every value of a header, and a secret in it", ""),
         |request: &mut Request, name: &str| -> Fallible<()> {
-            let name: HeaderName = writable_name(name)?;
+            let name: HeaderName = header_name(name)?;
             let mut head = request.lock();
             head.headers.remove(&name);
             head.clear_slot(&name);
@@ -286,6 +288,18 @@ fn register_body(api: &mut Registrar<'_>) {
         entry("request.read_json(limit)", "The same as the value that its JSON stands for", ""),
         |context: NativeCallContext<'_>, request: &mut Request, limit: i64| -> Fallible<Dynamic> {
             parse_json(&read(&context, request, limit)?)
+        },
+    );
+    api.function(
+        entry(
+            "request.peek_body(limit)",
+            "The first bytes of the body as a blob: so many, or all of a shorter body. The body stays whole, \
+             unread",
+            "if text(request.peek_body(4)) == \"PACK\" { return deny(\"no packs\"); }",
+        ),
+        |context: NativeCallContext<'_>, request: &mut Request, limit: i64| -> Fallible<Blob> {
+            let body = request.lock().body.clone();
+            Run::of(&context)?.peek_body(context.call_position(), &body, limit).map(Blob)
         },
     );
     api.function(

@@ -7,11 +7,12 @@ use http::StatusCode;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use rhai::{Array, Dynamic, ImmutableString, Map, NativeCallContext};
 
-use super::body::{Body, plain, tap_limit};
-use super::headers::{Headers, writable_name};
+use super::body::{Body, plain};
+use super::headers::Headers;
 use super::secret::Secret;
 use super::{Registrar, entry, optional};
 use crate::handler::failure::{Fallible, thrown};
+use crate::handler::message::{header_name, may_have_body, parse_status, tap_limit};
 use crate::handler::run::Run;
 use crate::handler::value::{Blob, parse_json, text_of, to_json};
 use crate::handler::{BodySource, HandlerResponse, journal};
@@ -50,8 +51,8 @@ impl Response {
     pub(in crate::handler) fn send(&self, run: &Run) -> Fallible<HandlerResponse> {
         let head = self.lock();
         let wrote = matches!(&head.body, BodySource::Bytes(bytes) if !bytes.is_empty());
-        if wrote && without_body(head.status) {
-            return Err(thrown(format!("a response with status {} has no body", head.status.as_u16())));
+        if wrote {
+            may_have_body(head.status)?;
         }
         Ok(HandlerResponse {
             status: head.status,
@@ -86,18 +87,6 @@ impl Head {
     }
 }
 
-fn without_body(status: StatusCode) -> bool {
-    matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
-}
-
-fn parse_status(status: i64) -> Fallible<StatusCode> {
-    u16::try_from(status)
-        .ok()
-        .filter(|status| (200..=599).contains(status))
-        .and_then(|status| StatusCode::from_u16(status).ok())
-        .ok_or_else(|| thrown(format!("{status} is no status of a response: 200 to 599")))
-}
-
 fn reply(status: i64, body: &Dynamic) -> Fallible<Response> {
     let status = parse_status(status)?;
     let response = Response::new(status, Headers::default(), BodySource::Empty);
@@ -106,8 +95,8 @@ fn reply(status: i64, body: &Dynamic) -> Fallible<Response> {
     let content = if is_json { BodySource::Bytes(to_json(body)?.to_string().into()) } else { plain(body)? };
     let empty =
         matches!(&content, BodySource::Empty) || matches!(&content, BodySource::Bytes(b) if b.is_empty());
-    if !empty && without_body(status) {
-        return Err(thrown(format!("a response with status {} has no body", status.as_u16())));
+    if !empty {
+        may_have_body(status)?;
     }
     if is_body {
         response.lock().put_body(content);
@@ -167,13 +156,13 @@ fn register_headers(api: &mut Registrar<'_>) {
         response.lock().headers.names().map(Into::into).collect()
     });
     api.also("set_header", |response: &mut Response, name: &str, value: &str| -> Fallible<()> {
-        response.lock().headers.set(writable_name(name)?, value)
+        response.lock().headers.set(header_name(name)?, value)
     });
     api.also("add_header", |response: &mut Response, name: &str, value: &str| -> Fallible<()> {
-        response.lock().headers.add(writable_name(name)?, value)
+        response.lock().headers.add(header_name(name)?, value)
     });
     api.also("remove_header", |response: &mut Response, name: &str| -> Fallible<()> {
-        response.lock().headers.remove(&writable_name(name)?);
+        response.lock().headers.remove(&header_name(name)?);
         Ok(())
     });
     for name in ["set_header", "add_header"] {
@@ -183,7 +172,8 @@ fn register_headers(api: &mut Registrar<'_>) {
 
 fn register_body(api: &mut Registrar<'_>) {
     api.describe(entry(
-        "response.body, content_length, read_body(limit), read_text(limit), read_json(limit), tap_body(limit)",
+        "response.body, content_length, read_body(limit), read_text(limit), read_json(limit), peek_body(limit), \
+             tap_body(limit)",
         "As those of the request",
         "let answer = fetch(request).read_json(65536);",
     ));
@@ -207,6 +197,13 @@ fn register_body(api: &mut Registrar<'_>) {
         "read_json",
         |context: NativeCallContext<'_>, response: &mut Response, limit: i64| -> Fallible<Dynamic> {
             parse_json(&read(&context, response, limit)?)
+        },
+    );
+    api.also(
+        "peek_body",
+        |context: NativeCallContext<'_>, response: &mut Response, limit: i64| -> Fallible<Blob> {
+            let body = response.lock().body.clone();
+            Run::of(&context)?.peek_body(context.call_position(), &body, limit).map(Blob)
         },
     );
     api.also("tap_body", |response: &mut Response, limit: i64| -> Fallible<()> {

@@ -238,3 +238,21 @@ fn what_a_run_changed_is_not_seen_by_the_next() {
                 reply(200, [request.path, request.header_all(\"x-n\").len])";
     assert_eq!(body(text).fetched().text(), r#"["/v1/thingsx",1]"#);
 }
+
+#[test]
+fn a_body_that_was_looked_at_is_sent_whole() {
+    let text = r#"
+        if text(request.peek_body(4)) == "deny" { return deny("peeked"); }
+        fetch(request)
+    "#;
+    let ran = |start: &'static str| {
+        body(text).run(move |effect| match effect {
+            Effect::PeekBody { body: BodyHandle::WORKLOAD, limit: 4 } => Answer::Bytes(start.into()),
+            _ => response(200, None),
+        })
+    };
+    assert!(matches!(ran("deny").end, Ok(Outcome::Refuse(_))));
+    let passed = ran("pass");
+    let Some(Effect::Fetch(sent)) = passed.effects.last() else { panic!("{:?}", passed.effects) };
+    assert_eq!(sent.body, BodySource::Handle(BodyHandle::WORKLOAD));
+}

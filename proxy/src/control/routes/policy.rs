@@ -1,7 +1,11 @@
 //! Routes about the policy as a whole.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use axum::{Extension, Json};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use sluicegate_policy::{Effective, Explanation};
 
 use super::answers::{Invalid, Refused, TooLong, Unavailable};
@@ -34,13 +38,20 @@ pub(in crate::control) async fn put_policy(
     Extension(actor): Extension<Actor>,
     Sent(uploaded): Sent<UploadedPolicy>,
 ) -> Result<Json<Published>, Problem> {
-    let UploadedPolicy { file, document, scripts } = uploaded;
+    let UploadedPolicy { file, document, scripts, components } = uploaded;
     if !file.is_absolute() {
         return Err(Problem::invalid(
             "`file` must be an absolute path; relative paths in the policy begin there",
         ));
     }
-    let scripts = scripts.into_iter().map(|(path, text)| (path, text.into_bytes())).collect();
+    let mut scripts: BTreeMap<_, _> =
+        scripts.into_iter().map(|(path, text)| (path, text.into_bytes())).collect();
+    for (path, content) in components {
+        let Ok(content) = BASE64.decode(content) else {
+            return Err(Problem::invalid("`components` holds something that is not base64"));
+        };
+        scripts.insert(path, content);
+    }
     let bundle = Bundle { file, document, scripts };
     apart(&shared, move |controller| controller.upload(actor, &bundle)).await.map(Json)
 }

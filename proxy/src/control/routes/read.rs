@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 
 use crate::control::problem::Problem;
 
-/// A policy with its scripts fits in easily.
-const JSON_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// A policy with its scripts, and one component of the greatest length.
+const JSON_BYTES_MAX: usize = 48 * 1024 * 1024;
 
 /// The longest value of a key-value store.
 const VALUE_BYTES_MAX: usize = 1024 * 1024;

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use sluicegate_certs::{CertificateAuthority, DEFAULT_CAPACITY, LeafCache};
 use sluicegate_policy::{Authority, Identity, Policy, Scheme};
+use sluicegate_wasm::Programs;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, broadcast, watch};
@@ -45,7 +46,7 @@ impl Served {
         std::fs::write(&file, DOCUMENT).unwrap();
         let script = "fn outbound(request, env, ctx) { reply(200, ctx.params.greeting) }";
         std::fs::write(folder.path().join("greet.rhai"), script).unwrap();
-        let (document, compiled) = Bundle::read(&file).unwrap();
+        let (document, compiled) = Bundle::read(&file, &Programs::new(None)).unwrap();
         let (controller, gate) = controller(folder.path(), document, compiled.policy);
         let socket = folder.path().join("agent.sock");
         let serving = ControlSocket::bind(&socket).unwrap().serve(controller, std::future::pending());
@@ -95,7 +96,13 @@ fn controller(folder: &Path, document: Bundle, base: Policy) -> (Arc<Controller>
         labels: [("team".into(), "blue".into())].into(),
     });
     let stores = folder.join("agent.stores");
-    let places = Places { folder: folder.to_owned(), stores, identity: Arc::clone(&identity) };
+    let programs = Programs::new(None);
+    let places = Places {
+        folder: folder.to_owned(),
+        stores,
+        identity: Arc::clone(&identity),
+        programs: Arc::clone(&programs),
+    };
     let generation = Generation::new(base.clone(), &places, None).unwrap();
     let authority = Arc::new(CertificateAuthority::generate("agent", SystemTime::now()).unwrap());
     let destination = Destination::File(folder.join("agent.jsonl"));
@@ -110,6 +117,7 @@ fn controller(folder: &Path, document: Bundle, base: Policy) -> (Arc<Controller>
         approvals: Arc::new(Approvals::new(events.clone())),
         handler_threads: Arc::new(Semaphore::new(1)),
         handler_memory: Arc::new(Semaphore::new(1024)),
+        programs,
         run: 1,
         requests: AtomicU64::new(0),
         current: watch::Sender::new(Arc::new(generation)),

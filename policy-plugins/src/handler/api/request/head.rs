@@ -1,72 +1,21 @@
 //! Method, URL and query of a request.
 
-use http::Method;
-use http::uri::PathAndQuery;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use rhai::{Dynamic, ImmutableString};
 
 use super::super::{Registrar, entry, optional};
 use super::{Head, Request};
 use crate::handler::failure::{Fallible, thrown};
-use crate::host::{Authority, Scheme, WrittenAuthority};
-
-/// The longest URL that a script writes, in bytes.
-const URL_BYTES_MAX: usize = 16 * 1024;
+use crate::handler::message::{self, parse_method, parse_path, parse_url};
+use crate::host::WrittenAuthority;
 
 /// All but the unreserved characters of RFC 3986 section 2.3.
 pub(in crate::handler::api) const COMPONENT: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-pub(super) fn parse_method(text: &str) -> Fallible<Method> {
-    let known = text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-');
-    match Method::from_bytes(text.as_bytes()) {
-        Ok(Method::CONNECT) => Err(thrown("CONNECT cannot be sent by a handler")),
-        Ok(method) if known => Ok(method),
-        _ => Err(thrown("bad method: write it in upper case, such as GET")),
-    }
-}
-
-/// Reads an absolute URL, with the same reader of hosts as everything else.
-///
-/// # Errors
-/// It is none, or not of http or https.
-pub(in crate::handler::api) fn parse_url(text: &str) -> Fallible<(Scheme, Authority, PathAndQuery)> {
-    if text.len() > URL_BYTES_MAX {
-        return Err(thrown(format!("the URL is longer than {URL_BYTES_MAX} bytes")));
-    }
-    let (scheme, rest) = text.split_once("://").ok_or_else(|| {
-        thrown("a URL begins with https:// or http://, such as https://api.example.test/v1/me")
-    })?;
-    let scheme = Scheme::ALL
-        .into_iter()
-        .find(|known| known.as_str().eq_ignore_ascii_case(scheme))
-        .ok_or_else(|| thrown("the scheme of a URL is https or http"))?;
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    let authority = Authority::parse(authority, scheme.default_port())
-        .map_err(|error| thrown(format!("bad host in the URL: {error}")))?;
-    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    Ok((scheme, authority, parse_path(&path)?))
-}
-
-fn parse_path(text: &str) -> Fallible<PathAndQuery> {
-    let plain = text.len() <= URL_BYTES_MAX
-        && text.starts_with('/')
-        && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
-    match PathAndQuery::try_from(text) {
-        Ok(path) if plain => Ok(path),
-        _ => Err(thrown(
-            "bad path or query: it begins with / and is printable ASCII without # (see encode_uri)",
-        )),
-    }
-}
-
 impl Head {
     pub(super) fn url(&self) -> String {
-        let shown = self.authority.to_string();
-        let default = format!(":{}", self.scheme.default_port());
-        let authority = shown.strip_suffix(&default).unwrap_or(&shown);
-        format!("{}://{authority}{}", self.scheme, self.path_and_query)
+        message::url(self.scheme, &self.authority, &self.path_and_query)
     }
 
     fn set_url(&mut self, text: &str) -> Fallible<()> {

@@ -9,12 +9,9 @@ use super::super::secret::{self, Secret};
 use super::super::{Registrar, entry};
 use super::Request;
 use crate::edits::{BasicAuth, Edits, HeaderEdit, QueryEdit};
-use crate::handler::api::headers::writable_name;
 use crate::handler::failure::{Fallible, thrown};
+use crate::handler::message::{SLOTS_MAX, header_name};
 use crate::template::{Template, TemplatePart};
-
-/// The most slots of one request.
-const SLOTS_MAX: usize = 32;
 
 /// What is shown of the slot in this header, if there is one.
 pub(super) fn shown(slots: &Edits, name: &str) -> Option<String> {
@@ -53,7 +50,7 @@ fn of_header(edit: &HeaderEdit) -> Option<(&HeaderName, &Template)> {
 }
 
 fn put(request: &Request, name: &str, secret: &Secret, between: (&str, &str)) -> Fallible<()> {
-    let name = writable_name(name)?;
+    let name = header_name(name)?;
     let mut head = request.lock();
     if head.slots.headers.len() >= SLOTS_MAX {
         return Err(thrown(format!("more than {SLOTS_MAX} secrets in one request")));

@@ -1,0 +1,37 @@
+// An engine with a handler, and a host of its own.
+
+let count = 0;
+
+/** Imports the engine for a handler's text. `host` finds the interfaces of its host. */
+export async function engineOf(text) {
+  const search = `?policy=${encodeURIComponent(text)}&count=${count++}`;
+  const engine = await import(`../shim/engine.js${search}`);
+  const host = (name) => import(`./host/${name}.js${search}`);
+  const { Body, Request, reset, utf8, world } = await host("http");
+  reset();
+  return { engine, host, world, Body, Request, utf8 };
+}
+
+/** What a handler answers to one request, and what the host saw of it. */
+export async function run(text, options = {}) {
+  const { engine, host, world, Body, Request, utf8 } = await engineOf(text);
+  const {
+    entry = "outbound",
+    method = "GET",
+    url = "https://a.test/x",
+    headers = [],
+    body,
+    answer,
+  } = options;
+  if (answer) world.answer = await answer(await host("http"));
+  const content = body === undefined ? null : new Body(utf8(body));
+  const list = [["host", new URL(url).host], ["user-agent", "test"], ...headers];
+  const request = Request.ofWorkload(method, url, list, content);
+  const seen = { world, lines: (await host("log")).lines, host };
+  try {
+    const response = await engine.outbound(entry, request);
+    return { ...seen, response, status: response.code, text: response.content?.text() ?? null };
+  } catch (error) {
+    return { ...seen, error };
+  }
+}

@@ -1,0 +1,327 @@
+// Handlers as a whole: what they answer, what is sent, and what the log says.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { engineOf, run } from "./engine.js";
+
+const PASS = "export default { outbound: (request) => fetch(request) };";
+
+test("a request that is passed on moves nothing", async () => {
+  const { world, status, text } = await run(PASS, {
+    method: "POST",
+    body: "payload",
+    headers: [["x-a", "1"]],
+  });
+  assert.deepEqual([status, text], [200, "upstream"]);
+  assert.deepEqual(world.sent, [
+    {
+      method: "POST",
+      url: "https://a.test/x",
+      headers: { host: "a.test", "user-agent": "test", "x-a": "1" },
+      body: "payload",
+      isWorkloads: true,
+      timeout: null,
+    },
+  ]);
+  // A copy of the head to be read later, whether there is a body, fetch, and whether the answer has one.
+  assert.ok(world.calls <= 4, `${world.calls} calls`);
+});
+
+test("what was sent can still be looked at", async () => {
+  const { lines, world } = await run(
+    `export default { async outbound(request) {
+      const { headers } = request;
+      const response = await fetch(request);
+      console.log(request.method, request.url, headers.get("user-agent"), request.bodyUsed, response.url, response.status);
+      return response;
+    } };`,
+    { method: "POST", body: "x" },
+  );
+  assert.equal(lines[0].message, "POST https://a.test/x test true https://a.test/x 200");
+  assert.equal(world.sent.length, 1);
+});
+
+test("a request that was changed is still the workload's, and takes the body along", async () => {
+  const { world } = await run(
+    `export default { async outbound(request, env) {
+      const headers = new Headers(request.headers);
+      headers.set("x-auth-token", env.TOKEN);
+      headers.delete("user-agent");
+      return fetch(new Request(request, { headers, method: "put" }));
+    } };`,
+    { method: "POST", body: "payload" },
+  );
+  assert.deepEqual(world.sent[0], {
+    method: "PUT",
+    url: "https://a.test/x",
+    headers: { host: "a.test", "x-auth-token": "sluicegate_secret_00ff_TOKEN_" },
+    body: "payload",
+    isWorkloads: true,
+    timeout: null,
+  });
+});
+
+test("a request with another URL", async () => {
+  const { world } = await run(
+    `export default { async outbound(request) {
+      const url = new URL(request.url);
+      url.hostname = "b.test";
+      url.hash = "x";
+      await fetch(url, { headers: { a: "1" } });
+      return fetch(new Request(url, request));
+    } };`,
+    { method: "POST", body: "payload" },
+  );
+  const [own, changed] = world.sent;
+  assert.deepEqual(
+    [own.method, own.url, own.headers, own.isWorkloads],
+    ["GET", "https://b.test/x", { a: "1" }, false],
+  );
+  assert.deepEqual(
+    [changed.method, changed.url, changed.body, changed.isWorkloads],
+    ["POST", "https://b.test/x", "payload", true],
+  );
+});
+
+test("a body is read or sent once", async () => {
+  const text = (rest) => `export default { async outbound(request) { ${rest} return new Response("ok"); } };`;
+  for (const [rest, message] of [
+    ["await fetch(request); await fetch(request);", /used before/],
+    ["await request.text(); await fetch(request);", /used before/],
+    ["await request.text(); await request.text();", /used before|used/],
+    ["new Request(request); await request.text();", /used/],
+    ["request.body.getReader(); await fetch(request);", /read/],
+    ["return new Request(request.url, { body: 'x' });", /GET request has no body/],
+  ]) {
+    const { error } = await run(text(rest), { method: "POST", body: "x" });
+    assert.match(error.val, message, rest);
+  }
+  for (const rest of [
+    "await fetch(request.clone()); await fetch(request);",
+    "await request.clone().text(); await fetch(request);",
+  ]) {
+    const { status, world } = await run(text(rest), { method: "POST", body: "x" });
+    assert.equal(status, 200, rest);
+    assert.equal(world.sent.at(-1).body, "x");
+  }
+});
+
+test("responses of the handler's own", async () => {
+  const response = async (expression) => {
+    const { response, text, error } = await run(`export default { outbound: () => ${expression} };`);
+    return error ?? [response.code, Object.fromEntries(response.list), text];
+  };
+  const plain = { "content-type": "text/plain;charset=UTF-8" };
+  assert.deepEqual(await response("new Response('a', { status: 418 })"), [418, plain, "a"]);
+  assert.deepEqual(await response("new Response(null, { status: 204 })"), [204, {}, null]);
+  assert.deepEqual(await response("new Response(new Uint8Array([65]))"), [200, {}, "A"]);
+  assert.deepEqual(await response("Response.json({ a: 1 }, { headers: { x: 'y' } })"), [
+    200,
+    { "content-type": "application/json", x: "y" },
+    '{"a":1}',
+  ]);
+  assert.deepEqual(await response("Response.redirect('https://b.test')"), [
+    302,
+    { location: "https://b.test/" },
+    null,
+  ]);
+  assert.match((await response("new Response('a', { status: 204 })")).val, /204 has no body/);
+  assert.match((await response("new Response('a', { status: 600 })")).val, /RangeError: 600/);
+  assert.match((await response("Response.error()")).val, /Response.error/);
+  assert.match((await response("undefined")).val, /outbound returned undefined and not a Response/);
+  assert.match((await response("({})")).val, /an object \(Object\)/);
+});
+
+test("a response is changed and its body streams", async () => {
+  const { status, response, text } = await run(
+    `export default { async outbound(request) {
+      const response = await fetch(request);
+      response.headers.set("x-seen", "1");
+      return new Response(response.body, { ...response, status: 203, headers: response.headers });
+    } };`,
+  );
+  assert.deepEqual([status, text], [203, "upstream"]);
+  assert.deepEqual(Object.fromEntries(response.list), { "content-type": "text/plain", "x-seen": "1" });
+});
+
+test("deny counts wherever it is called, and ends what the handler does", async () => {
+  const { error, world } = await run(
+    `export default { async outbound(request) {
+      try { deny("not today"); } catch {}
+      try { await fetch(request); } catch {}
+      return new Response("ok");
+    } };`,
+  );
+  assert.deepEqual(error, { tag: "denied", val: "not today" });
+  assert.equal(world.sent.length, 0);
+  const returned = await run(`export default { outbound: () => deny("no") };`);
+  assert.deepEqual(returned.error, { tag: "denied", val: "no" });
+});
+
+test("ask asks a person", async () => {
+  const { status, host } = await run(
+    `export default { async outbound() { await ask("really?"); await ask("again?", { seconds: 5 }); return new Response(); } };`,
+  );
+  assert.equal(status, 200);
+  assert.deepEqual((await host("approval")).asked, [
+    ["really?", 60],
+    ["again?", 5],
+  ]);
+  const { error } = await run(`export default { outbound: () => ask("x", { seconds: 601 }) };`);
+  assert.match(error.val, /RangeError/);
+});
+
+test("errors are told by name", async () => {
+  const { error } = await run(`export default { outbound() { throw new RangeError("too far"); } };`);
+  assert.equal(error.tag, "failed");
+  assert.match(error.val, /^RangeError: too far/);
+  const thrown = await run(`export default { outbound() { throw "text"; } };`);
+  assert.equal(thrown.error.val, "thrown: text");
+  const missing = await run(PASS, { entry: "named:x" });
+  assert.match(missing.error.val, /the file has no named:x/);
+});
+
+test("the log", async () => {
+  const { lines } = await run(
+    `export default { outbound(request, env) {
+      console.warn("saw", { a: 1 }, [1, 2], null, new Error("e"), 1n);
+      console.log("fields", { host: "a.test", n: 1 });
+      console.error({ only: true });
+      const circle = {}; circle.circle = circle;
+      console.debug(circle, "x");
+      console.log("secret", String(env.TOKEN), JSON.stringify({ token: env.TOKEN }));
+      return new Response();
+    } };`,
+  );
+  assert.deepEqual(
+    lines.map(({ level, message, fields }) => [level, message, fields]),
+    [
+      ["warn", lines[0].message, ""],
+      ["info", "fields", '{"host":"a.test","n":1}'],
+      ["error", '{"only":true}', ""],
+      ["debug", "[object Object] x", ""],
+      ["info", 'secret sluicegate_secret_00ff_TOKEN_ {"token":"sluicegate_secret_00ff_TOKEN_"}', ""],
+    ],
+  );
+  assert.match(lines[0].message, /^saw {"a":1} \[1,2\] null Error: e/);
+});
+
+test("env and ctx ask the host only for what is used", async () => {
+  const { host, world } = await run(PASS);
+  assert.deepEqual((await host("context")).counted, { current: 0, environment: 0 });
+  const { text } = await run(
+    `export class Box { static outbound(request, env, { containerId, className, params, labels }) {
+      return Response.json({ containerId, className, params, labels, keys: Object.keys(env), most: env.LIMIT.most, none: env.NONE === undefined, has: "KV" in env });
+    } }`,
+  );
+  assert.deepEqual(JSON.parse(text), {
+    containerId: "c0ffee",
+    className: "Box",
+    params: { allowed: ["a.test"] },
+    labels: { tier: "dev" },
+    keys: ["TOKEN", "KV", "OBJECTS", "LIMIT"],
+    most: [1, 2],
+    none: true,
+    has: true,
+  });
+  assert.equal(world.sent.length, 1);
+});
+
+test("stores", async () => {
+  const { text, error } = await run(
+    `export default { async outbound(request, env) {
+      await env.KV.put("a/1", "one");
+      await env.KV.put("a/2", JSON.stringify({ x: 1 }), { expirationTtl: 60 });
+      const stream = await env.KV.get("a/1", "stream");
+      const object = await env.OBJECTS.get("key");
+      await env.OBJECTS.put("copy", (await env.OBJECTS.get("key")).body, { httpMetadata: { contentType: "text/x" } });
+      return Response.json([
+        await env.KV.get("a/1"), await env.KV.get("a/2", "json"), await env.KV.get("a/2", { type: "json" }),
+        (await env.KV.get("a/1", "arrayBuffer")).byteLength, await new Response(stream).text(), await env.KV.get("none"),
+        await env.KV.list({ prefix: "a/" }), await env.KV.increment("n", 2),
+        object.size, object.httpMetadata, object.etag, await object.text(),
+        await env.OBJECTS.get("none"), await env.OBJECTS.list({ prefix: "p" }), (await env.OBJECTS.head("key")).key,
+        await env.KV.delete("a/1"), await env.KV.get("a/1"),
+      ]);
+    } };`,
+  );
+  assert.equal(error, undefined, error?.val);
+  assert.deepEqual(JSON.parse(text), [
+    "one",
+    { x: 1 },
+    { x: 1 },
+    3,
+    "one",
+    null,
+    { keys: [{ name: "a/1" }, { name: "a/2" }], list_complete: true },
+    2,
+    7,
+    { contentType: "text/plain" },
+    "e1",
+    "content of key",
+    null,
+    { objects: [{ key: "p1" }, { key: "p2" }], truncated: false },
+    "key",
+    null,
+    null,
+  ]);
+});
+
+test("every entry that is told can be run", async () => {
+  const text = `
+    const answer = (name) => function (request, env, { className }) {
+      return new Response([name, className, this === undefined].join(" "));
+    };
+    export default { outboundByHost: { "a:b": answer("by host") } };
+    export class Box { static outbound = answer("class"); static outboundHandlers = { "x:y": answer("named") }; }
+    export const helper = answer("helper");
+    export const outboundHandlers = { toString: answer("own") };
+  `;
+  for (const [entry, wanted] of [
+    ["outbound", "class Box false"],
+    ["byHost:a:b", "by host  false"],
+    ["named:x:y", "named Box false"],
+    ["named:toString", "own  false"],
+  ]) {
+    assert.equal((await run(text, { entry })).text, wanted, entry);
+  }
+  for (const entry of ["named:hasOwnProperty", "named:", "byHost:x", "other", "default", "helper"]) {
+    assert.match((await run(text, { entry })).error.val, /the file has no/, entry);
+  }
+});
+
+test("what is loaded: entries", async () => {
+  const entries = async (text) => {
+    const { engine } = await engineOf(text);
+    return engine.entries().catch((error) => error);
+  };
+  assert.deepEqual(await entries(PASS), ["outbound"]);
+  assert.deepEqual(await entries("export default (request) => fetch(request);"), ["outbound"]);
+  assert.deepEqual(await entries("export async function outbound(request) { return fetch(request); }"), [
+    "outbound",
+  ]);
+  assert.deepEqual(
+    await entries(
+      `export class Box { static outboundByHost = { "*.a.test": () => {} }; static outbound() {} }
+       Box.outboundHandlers = { one() {} };
+       export const outboundHandlers = { two() {} };`,
+    ),
+    ["named:two", "outbound", "byHost:*.a.test", "named:one"],
+  );
+  assert.deepEqual(await entries("export default class Box { static outbound() {} }"), ["outbound"]);
+  assert.deepEqual(await entries("export class Box { static outbound() {} } export default Box;"), [
+    "outbound",
+  ]);
+  assert.deepEqual(await entries("export const helper = 5;"), []);
+  assert.match(
+    await entries("export const outboundByHost = { a: 5 };"),
+    /byHost:a of the file is not a function/,
+  );
+  assert.match(
+    await entries("export class A { static outbound() {} } export class B { static outbound() {} }"),
+    /outbound is there twice, in A and in B/,
+  );
+  assert.match(await entries("throw new Error('at once');"), /Error: at once/);
+  assert.match(await entries("export const outbound = 5;"), /outbound of the file is not a function/);
+});

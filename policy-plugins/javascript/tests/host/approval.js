@@ -1,0 +1,5 @@
+// The host's interface `approval`: a person who agrees to everything.
+
+export const asked = [];
+
+export default { ask: (reason, seconds) => asked.push([reason, seconds]) };

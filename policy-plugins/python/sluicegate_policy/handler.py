@@ -1,0 +1,101 @@
+"""The class that a handler is made of, and how the gate calls it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from types import ModuleType
+from typing import Any
+
+import wit_world
+
+from . import _gate, _live, functions
+from .context import Context
+from .environment import Env
+from .request import Request
+from .response import Response
+
+#: Folders whose code is not the handler's own: this package's, and Python's.
+_OTHERS = (os.path.dirname(__file__), os.path.dirname(os.path.dirname(json.__file__)))
+
+
+class Handler:
+    """A handler: derive one class from this in the file that is built.
+
+    For every request of the workload a fresh copy of the interpreter, as it was when the component was
+    built, makes an object of the class and calls ``outbound`` once. Nothing is kept from one request to
+    the next but what the handler stores.
+    """
+
+    def outbound(self, request: Request, env: Env, ctx: Context) -> Response:
+        """Decides about one request: the response to answer with, most often what ``fetch`` gave.
+
+        An exception that is not of :func:`deny` is a fault of the handler: the workload gets 502, and the
+        log says why.
+        """
+        raise NotImplementedError
+
+    def __init_subclass__(cls, **named: Any) -> None:
+        super().__init_subclass__(**named)
+        if cls.outbound is not Handler.outbound:
+            _export(sys.modules[cls.__module__], cls)
+
+
+def _export(module: ModuleType, handler: type[Handler]) -> None:
+    """Has the component call this class: componentize-py looks for ``WitWorld`` in the module."""
+    if "WitWorld" in vars(module):
+        raise TypeError(f"{module.__name__} has a handler already: there is one in a file")
+
+    class WitWorld(wit_world.WitWorld):
+        def outbound(self, request: _gate.http.Request) -> _gate.http.Response:
+            return run(handler, request)
+
+    vars(module)["WitWorld"] = WitWorld
+
+
+def run(handler: type[Handler], request: _gate.http.Request) -> _gate.http.Response:
+    """Runs a handler on one request. What it raises becomes an error of the gate's."""
+    _live.begin()
+    try:
+        response = handler().outbound(Request._of(request), Env(), Context())
+        _gate.check_denied()
+        return _returned(response)
+    except _gate.Denied as denied:
+        raise _gate.Err(_gate.http.Error_Denied(denied.reason)) from None
+    except _gate.Failed as failed:
+        # As the gate said it.
+        raise _gate.Err(_gate.http.Error_Failed(str(failed))) from None
+    except _gate.TimedOut:
+        raise _gate.Err(_gate.http.Error_TimedOut()) from None
+    except BaseException as error:
+        # The end of the interpreter would tell nobody why.
+        raise _gate.Err(_gate.http.Error_Failed(described(error))) from None
+    finally:
+        _live.end()
+
+
+def _returned(response: object) -> _gate.http.Response:
+    if isinstance(response, Response):
+        return response._give()
+    if functions.has_responded():
+        return Response(status=204)._give()
+    what = "nothing" if response is None else f"a {type(response).__name__}"
+    raise TypeError(f"outbound returned {what}: return fetch(request) or Response(..), or call deny(..)")
+
+
+def described(error: BaseException) -> str:
+    """An exception in one line, with the last place in the handler's own code."""
+    place = ""
+    trace = error.__traceback__
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if not file.startswith(("<", *_OTHERS)):
+            place = f"{os.path.basename(file)}:{trace.tb_lineno}: "
+        trace = trace.tb_next
+    try:
+        words = str(error)
+    except Exception:
+        words = ""
+    name = type(error).__name__
+    return f"{place}{name}: {words}" if words else f"{place}{name}"

@@ -1,0 +1,124 @@
+//! A handler that runs as a program of its own, apart from the gate: JavaScript, or a component.
+//!
+//! Here it is data: what is run, and which of its entries. Running it is for whoever has the machine
+//! for that.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+
+use super::script::version;
+
+/// How a program is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ProgramKind {
+    /// A JavaScript module, as text.
+    JavaScript,
+    /// A WebAssembly component of the world `handler` in `wit/policy.wit`.
+    Component,
+}
+
+/// An entry of a program.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Its file as the document writes it.
+    pub file: Box<str>,
+    /// The first 12 hexadecimal digits of the SHA-256 of its content, for logs.
+    pub version: Box<str>,
+    /// How it is written.
+    pub kind: ProgramKind,
+    /// What it consists of.
+    pub content: Arc<[u8]>,
+    /// SHA-256 of the content: two programs of one kind with the same digest are the same.
+    pub digest: [u8; 32],
+    /// Which of its entries is run.
+    pub entry: Entry,
+}
+
+/// What a program offers to be bound. Also what it is told to run.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Entry {
+    /// `outbound`: for all requests that it is bound to.
+    Outbound,
+    /// An entry of `outboundByHost`, by its pattern.
+    ByHost(Box<str>),
+    /// An entry of `outboundHandlers`, by its name.
+    Named(Box<str>),
+}
+
+/// What is known of a program once it has been loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exports {
+    /// What it offers.
+    pub entries: Vec<Entry>,
+    /// Whether it cannot run without the right to the bytes of secrets: it imports `reveal`.
+    pub needs_reveal: bool,
+}
+
+impl ProgramKind {
+    /// The longest file of this kind, in bytes.
+    #[must_use]
+    pub fn bytes_max(self) -> usize {
+        match self {
+            Self::JavaScript => 1024 * 1024,
+            // A component with an interpreter in it has 2 to 20 MB.
+            Self::Component => 32 * 1024 * 1024,
+        }
+    }
+
+    /// What a file is by the end of its name; `None` for scripts and what is no handler.
+    #[must_use]
+    pub fn of_file(path: &str) -> Option<Self> {
+        match path.rsplit_once('.')?.1 {
+            "js" | "mjs" => Some(Self::JavaScript),
+            "wasm" => Some(Self::Component),
+            _ => None,
+        }
+    }
+}
+
+impl Program {
+    /// The `Outbound` entry of a program with this content.
+    #[must_use]
+    pub fn new(file: &str, kind: ProgramKind, content: Arc<[u8]>) -> Self {
+        let mut sum = [0; 32];
+        let digest = digest::digest(&digest::SHA256, &content);
+        sum.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
+        let version = version(&content);
+        Self { file: file.into(), version, kind, content, digest: sum, entry: Entry::Outbound }
+    }
+
+    /// Another entry of the same program.
+    #[must_use]
+    pub fn with_entry(&self, entry: Entry) -> Self {
+        Self { entry, ..self.clone() }
+    }
+}
+
+impl fmt::Display for Entry {
+    /// As programs are told: `outbound`, `byHost:PATTERN`, `named:NAME`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Outbound => formatter.write_str("outbound"),
+            Self::ByHost(pattern) => write!(formatter, "byHost:{pattern}"),
+            Self::Named(name) => write!(formatter, "named:{name}"),
+        }
+    }
+}
+
+impl Entry {
+    /// Reads what [`fmt::Display`] writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "outbound" {
+            return Some(Self::Outbound);
+        }
+        let (kind, name) = text.split_once(':')?;
+        match kind {
+            "byHost" => Some(Self::ByHost(name.into())),
+            "named" => Some(Self::Named(name.into())),
+            _ => None,
+        }
+    }
+}

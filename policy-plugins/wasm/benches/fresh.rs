@@ -1,0 +1,2 @@
+//! What a request costs in a program, with the fetch answered at once.
+fn main() {}

@@ -1,0 +1,247 @@
+//! All programs of a process: the machines that run them, made when they are first needed, and the
+//! programs that are loaded.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
+
+use aws_lc_rs::digest;
+use sluicegate_policy::{ProgramKind, ScriptProblem};
+
+use crate::bindings::engine::EnginePre;
+use crate::cache::Compiled;
+use crate::embedded::{EmbeddedText, embedded_text};
+use crate::engine::{Calls, Machine};
+use crate::javascript;
+use crate::load::LoadedProgram;
+use crate::problem::whole;
+use crate::running::{Begin, Running};
+use crate::state::State;
+use crate::threads::Threads;
+
+/// Programs that are kept though nobody holds them: a document is often read twice, to check it and to
+/// put it in force.
+const RECENT_MAX: usize = 4;
+
+/// Loads and runs programs. One for a process; nothing is made before the first program.
+#[derive(Debug)]
+pub struct Programs {
+    /// The folder of the cache.
+    cache: Option<PathBuf>,
+    /// Held while a program is loaded: one at a time is compiled.
+    workshop: Mutex<Workshop>,
+}
+
+/// What loading needs, each made at its first use.
+#[derive(Default)]
+struct Workshop {
+    threads: Option<Arc<Threads>>,
+    compiled: Option<Compiled>,
+    components: Option<Arc<Machine>>,
+    javascript: Option<JavaScript>,
+    loaded: HashMap<Key, Weak<LoadedProgram>>,
+    recent: VecDeque<Arc<LoadedProgram>>,
+}
+
+/// A kind, and SHA-256 of a content.
+type Key = (ProgramKind, [u8; 32]);
+
+/// The engine of JavaScript, ready to be instantiated.
+#[derive(Clone)]
+struct JavaScript {
+    machine: Arc<Machine>,
+    engine: EnginePre<State>,
+}
+
+impl Programs {
+    /// With nothing loaded. `cache` is a folder for compiled programs, which belongs to this user alone
+    /// and is made if it is not there; without it every start compiles anew.
+    #[must_use]
+    pub fn new(cache: Option<PathBuf>) -> Arc<Self> {
+        Arc::new(Self { cache, workshop: Mutex::default() })
+    }
+
+    /// Loads a program as it will be run: compiles it or finds it compiled, checks what it imports and
+    /// exports, makes a first instance, and asks a text of JavaScript what it offers. `file` is its path
+    /// as the document writes it. The same program is loaded once, as long as somebody holds it.
+    ///
+    /// Takes seconds where something is compiled: not for a thread that serves I/O.
+    ///
+    /// # Errors
+    /// It is no program for this gate; the problem says what to do, and where in a text of JavaScript.
+    pub fn load(
+        &self,
+        kind: ProgramKind,
+        file: &str,
+        content: &[u8],
+    ) -> Result<Arc<LoadedProgram>, ScriptProblem> {
+        check_length(kind, content)?;
+        let key = (kind, sha256(content));
+        let mut workshop = self.workshop.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = workshop.loaded.get(&key).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let program = Arc::new(workshop.load(self.cache.as_deref(), kind, content)?);
+        let report = program.report();
+        tracing::debug!(
+            file,
+            bytes = report.bytes,
+            time_ms = report.compile_time.as_millis(),
+            from_cache = report.from_cache,
+            "loaded a handler"
+        );
+        workshop.keep(key, &program);
+        Ok(program)
+    }
+
+    /// Begins one request, in a fresh instance on threads apart from the caller's.
+    #[must_use]
+    pub fn run(&self, program: &Arc<LoadedProgram>, begin: Begin) -> Running {
+        Running::begin(program, begin)
+    }
+}
+
+impl Workshop {
+    fn load(
+        &mut self,
+        cache: Option<&Path>,
+        kind: ProgramKind,
+        content: &[u8],
+    ) -> Result<LoadedProgram, ScriptProblem> {
+        match (kind, embedded_text(content)) {
+            (ProgramKind::JavaScript, _) => self.load_javascript(cache, content),
+            (ProgramKind::Component, Some(embedded)) => self.load_embedded(cache, content, &embedded),
+            (ProgramKind::Component, None) => {
+                let machine = self.components(cache)?;
+                self.compiling(|| LoadedProgram::component(&machine, content))
+            }
+        }
+    }
+
+    fn load_javascript(
+        &mut self,
+        cache: Option<&Path>,
+        content: &[u8],
+    ) -> Result<LoadedProgram, ScriptProblem> {
+        // What is no text needs no engine.
+        javascript::read(content)?;
+        let began = Instant::now();
+        let was_made = self.javascript.is_some();
+        let JavaScript { machine, engine } = self.javascript(cache)?;
+        let from_cache = was_made || machine.cache_hits() > 0;
+        let engine_time = began.elapsed();
+        let mut program = LoadedProgram::javascript(&machine, &engine, content)?;
+        program.report.compile_time += engine_time;
+        program.report.from_cache = from_cache;
+        Ok(program)
+    }
+
+    /// Loads a text in a component: running it is running the component.
+    fn load_embedded(
+        &mut self,
+        cache: Option<&Path>,
+        content: &[u8],
+        embedded: &EmbeddedText<'_>,
+    ) -> Result<LoadedProgram, ScriptProblem> {
+        if !embedded.is_of_this_version() {
+            let help = "build it again with this version: sluicegate policy build FILE.js -o FILE.wasm; or \
+                        name the .js file";
+            return Err(whole("the component holds JavaScript with the engine of another version", Some(help)));
+        }
+        check_length(ProgramKind::JavaScript, embedded.text.as_bytes())?;
+        let mut program = self
+            .load_javascript(cache, embedded.text.as_bytes())
+            .map_err(|problem| javascript::elsewhere(problem, embedded.file, embedded.text))?;
+        program.report.bytes = content.len();
+        Ok(program)
+    }
+
+    /// The machine for components.
+    fn components(&mut self, cache: Option<&Path>) -> Result<Arc<Machine>, ScriptProblem> {
+        if let Some(machine) = &self.components {
+            return Ok(Arc::clone(machine));
+        }
+        let machine = self.machine(cache, Calls::Synchronous)?;
+        Ok(Arc::clone(self.components.insert(machine)))
+    }
+
+    /// The engine of JavaScript.
+    fn javascript(&mut self, cache: Option<&Path>) -> Result<JavaScript, ScriptProblem> {
+        if let Some(javascript) = &self.javascript {
+            return Ok(javascript.clone());
+        }
+        let machine = self.machine(cache, Calls::Asynchronous)?;
+        let engine = self.compiling(|| javascript::prepare(&machine).map_err(|error| unmade(&error)))?;
+        Ok(self.javascript.insert(JavaScript { machine, engine }).clone())
+    }
+
+    fn machine(&mut self, cache: Option<&Path>, calls: Calls) -> Result<Arc<Machine>, ScriptProblem> {
+        let threads = match &self.threads {
+            Some(threads) => Arc::clone(threads),
+            None => {
+                let threads = Arc::new(Threads::start().map_err(|error| unmade(&error.into()))?);
+                // With the first machine, so that no folder is made before there is a use for it.
+                self.compiled = cache.and_then(Compiled::open);
+                Arc::clone(self.threads.insert(threads))
+            }
+        };
+        let cache = self.compiled.as_ref().map(Compiled::cache);
+        Machine::new(&threads, cache, calls).map(Arc::new).map_err(|error| unmade(&error))
+    }
+
+    /// Compiles something, or finds it compiled, with the cache checked before and listed after.
+    fn compiling<T>(
+        &mut self,
+        compile: impl FnOnce() -> Result<T, ScriptProblem>,
+    ) -> Result<T, ScriptProblem> {
+        let Some(compiled) = &mut self.compiled else {
+            return compile();
+        };
+        if let Err(error) = compiled.check() {
+            let help = "remove the folder of compiled handlers; it is made again";
+            return Err(whole(format!("compiled handlers on disk cannot be checked: {error}"), Some(help)));
+        }
+        let misses = compiled.cache().cache_misses();
+        let made = compile();
+        if compiled.cache().cache_misses() > misses {
+            compiled.note();
+        }
+        made
+    }
+
+    fn keep(&mut self, key: Key, program: &Arc<LoadedProgram>) {
+        self.loaded.retain(|_, program| program.strong_count() > 0);
+        self.loaded.insert(key, Arc::downgrade(program));
+        if self.recent.len() >= RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Arc::clone(program));
+    }
+}
+
+impl fmt::Debug for Workshop {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Workshop").field("loaded", &self.loaded.len()).finish_non_exhaustive()
+    }
+}
+
+fn check_length(kind: ProgramKind, content: &[u8]) -> Result<(), ScriptProblem> {
+    let (bytes, most) = (content.len(), kind.bytes_max());
+    if bytes > most {
+        return Err(whole(format!("the file has {bytes} bytes; at most {most} are read"), None));
+    }
+    Ok(())
+}
+
+fn unmade(error: &wasmtime::Error) -> ScriptProblem {
+    whole(format!("programs cannot be run on this machine: {error:#}"), None)
+}
+
+fn sha256(content: &[u8]) -> [u8; 32] {
+    let mut sum = [0; 32];
+    let digest = digest::digest(&digest::SHA256, content);
+    sum.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
+    sum
+}

@@ -1,0 +1,84 @@
+//! Handlers in Python: componentize-py makes a component of a module, with the interpreter in it.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use sluicegate_policy::ProgramKind;
+
+use super::output::Workplace;
+use super::{BuildError, BuildOptions};
+use crate::commands::note;
+use crate::document::read_bounded;
+
+/// What handlers are given and give back.
+const WIT: &str = include_str!("../../../../policy-plugins/wit/policy.wit");
+/// How to get the tool.
+const INSTALL: &str = "pip install componentize-py==0.25.1, or name it in SLUICEGATE_COMPONENTIZE_PY";
+/// What is often wrong.
+const OFTEN: &str = "the messages above are of componentize-py. What the handler imports must be installed, or below a \
+                     folder that --python-path names";
+
+/// A component of a file.
+pub(super) fn build(options: &BuildOptions, output: &Path) -> Result<Vec<u8>, BuildError> {
+    let file = &options.source;
+    let module = module(file)?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let work = Workplace::beside(output)?;
+    let (wit, component) = (work.path().join("wit"), work.path().join("component.wasm"));
+    fs::create_dir(&wit)
+        .and_then(|()| fs::write(wit.join("policy.wit"), WIT))
+        .map_err(|source| BuildError::File { what: "write", path: wit.clone(), source })?;
+    let tool = &options.componentize_py;
+    note(&format!("building {} with {}", file.display(), tool.display()));
+    let mut command = Command::new(tool);
+    command.arg("-d").arg(&wit);
+    command.args(["-w", if options.reveal { "revealing-handler" } else { "handler" }]);
+    command.args(["componentize", "--stub-wasi", module]);
+    for folder in options.python_path.iter().map(|path| &**path).chain([folder]) {
+        command.arg("-p").arg(folder);
+    }
+    // Standard output is for the result of this command.
+    let command = command.arg("-o").arg(&component).stdin(Stdio::null()).stdout(io::stderr());
+    let status = command.status().map_err(|source| {
+        let (tool, hint) = (tool.clone(), INSTALL);
+        BuildError::NoTool { tool, hint, source }
+    })?;
+    if !status.success() {
+        return Err(BuildError::Failed { tool: tool.clone(), status, hint: OFTEN });
+    }
+    // One byte more than allowed, so that the check says that it is too long.
+    read_bounded(&component, ProgramKind::Component.bytes_max() as u64 + 1)
+        .map_err(|source| BuildError::File { what: "read", path: component, source })
+}
+
+/// The name to import a file by.
+fn module(file: &Path) -> Result<&str, BuildError> {
+    let name = file.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let fits = !name.is_empty()
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && name.bytes().all(plain);
+    // componentize-py makes modules of these names.
+    let taken = ["handler", "revealing_handler", "wit_world"].contains(&name);
+    if fits && !taken { Ok(name) } else { Err(BuildError::ModuleName(file.to_owned())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_has_a_name_that_can_be_imported() {
+        assert_eq!(module(Path::new("/a/github_2.py")).unwrap(), "github_2");
+        for file in ["git-hub.py", "2.py", "a b.py", "handler.py", "wit_world.py", "ü.py", "--help.py"] {
+            assert!(module(Path::new(file)).is_err(), "{file}");
+        }
+    }
+
+    #[test]
+    fn the_worlds_that_are_built_for_are_there() {
+        assert!(WIT.contains("\nworld handler {") && WIT.contains("\nworld revealing-handler {"));
+    }
+}

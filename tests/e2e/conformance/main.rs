@@ -1,0 +1,16 @@
+//! One handler, written in each language, and one outcome: docs/conformance.md, from outside.
+#![cfg(test)]
+
+#[macro_use]
+mod language;
+
+mod abuse;
+mod credentials;
+mod document;
+mod identity;
+mod kept;
+mod scenarios;
+mod stage;
+mod swap;
+mod table;
+mod urls;

@@ -1,0 +1,12 @@
+//! Handlers in JavaScript: what the platform's objects do here, and files written for others as they are.
+#![cfg(test)]
+
+mod bodies;
+mod changes;
+mod entries;
+#[path = "../conformance/kept.rs"]
+mod kept;
+mod logs;
+mod platform;
+mod reference;
+mod support;
