@@ -213,7 +213,8 @@ declare class Headers implements Iterable<[string, string]> {
 interface Body {
   /**
    * The body, unread. Given to another message it streams, whatever its length; it can be read or given
-   * away once. What is read whole counts against `body_bytes`.
+   * away once. What is read whole counts against `body_bytes`. It is as it came: where a handler reads a
+   * response, it had better delete the request's `accept-encoding` before.
    */
   readonly body: ReadableStream | null;
   readonly bodyUsed: boolean;

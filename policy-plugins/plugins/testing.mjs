@@ -47,6 +47,11 @@ export function world(answer) {
 // The context of one request, and the end of what it goes on with after its answer.
 export function context(params) {
   const waiting = [];
-  const ctx = { containerId: "box", instanceId: "gate", params, waitUntil: (promise) => waiting.push(promise) };
+  const ctx = {
+    containerId: "box",
+    instanceId: "gate",
+    params,
+    waitUntil: (promise) => waiting.push(promise),
+  };
   return { ctx, done: () => Promise.all(waiting) };
 }

@@ -13,17 +13,18 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use sluicegate::bindings::Bindings;
 use sluicegate::generation::{Generation, Places};
 use sluicegate_policy::{
-    Answer, Authority, Effect, Execution, HandlerInput, Identity, Outcome, Patience, Policy, RequestFacts,
-    Scheme, Sources, Step, Verdict,
+    Answer, Authority, Effect, Execution, Exports, HandlerAction, HandlerInput, Identity, Outcome, Patience,
+    Policy, ProgramKind, RequestFacts, Scheme, ScriptProblem, Sources, Step, Verdict,
 };
+use sluicegate_wasm::{Begin, Programs, Running};
 
 const DOCUMENT: &str = r#"
 version = 1
-allowed_hosts = ["rule.test", "empty.test", "token.test", "kv.test"]
+allowed_hosts = ["*.test"]
 
 [secrets.TOKEN]
 source = "env://PATH"
-hosts = ["rule.test", "token.test"]
+hosts = ["rule.test", "token.test", "token.js.test"]
 
 [[rules]]
 host = "rule.test"
@@ -35,9 +36,11 @@ set_headers = { authorization = "Bearer ${secret:TOKEN}" }
 "empty.test" = "empty.rhai"
 "token.test" = "token.rhai"
 "kv.test" = "kv.rhai"
+"empty.js.test" = "empty.js"
+"token.js.test" = "token.js"
 "#;
 
-struct Scripts;
+struct Scripts(Arc<Programs>);
 
 impl Sources for Scripts {
     fn read(&self, path: &str) -> Result<Vec<u8>, String> {
@@ -50,16 +53,31 @@ impl Sources for Scripts {
                  request.set_header(\"authorization\", token);
                  fetch(request)"
             }
+            "empty.js" => return Ok(module("return new Response();")),
+            "token.js" => {
+                let body =
+                    "request.headers.set('authorization', `Bearer ${env.TOKEN}`); return fetch(request);";
+                return Ok(module(body));
+            }
             other => return Err(format!("no script {other}")),
         };
         Ok(format!("fn outbound(request, env, ctx) {{ {body} }}").into_bytes())
     }
+
+    fn program(&self, path: &str, kind: ProgramKind, content: &[u8]) -> Result<Exports, ScriptProblem> {
+        self.0.load(kind, path, content).map(|loaded| loaded.exports().clone())
+    }
+}
+
+fn module(body: &str) -> Vec<u8> {
+    format!("export default {{ async outbound(request, env, ctx) {{ {body} }} }};").into_bytes()
 }
 
 /// A policy at work, and the runtime that its stores need.
 struct Bench {
     generation: Generation,
     identity: Arc<Identity>,
+    programs: Arc<Programs>,
     runtime: tokio::runtime::Runtime,
     _folder: tempfile::TempDir,
 }
@@ -72,12 +90,17 @@ impl Bench {
             instance_id: "bench".into(),
             ..Identity::default()
         });
-        let places =
-            Places { folder: "/".into(), stores: folder.path().to_owned(), identity: Arc::clone(&identity) };
-        let policy = Policy::compile("bench.toml", DOCUMENT, &Scripts).unwrap().policy;
+        let programs = Programs::new(None);
+        let places = Places {
+            folder: "/".into(),
+            stores: folder.path().to_owned(),
+            identity: Arc::clone(&identity),
+            programs: Arc::clone(&programs),
+        };
+        let policy = Policy::compile("bench.toml", DOCUMENT, &Scripts(Arc::clone(&programs))).unwrap().policy;
         let generation = Generation::new(policy, &places, None).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let bench = Self { generation, identity, runtime: runtime.unwrap(), _folder: folder };
+        let bench = Self { generation, identity, programs, runtime: runtime.unwrap(), _folder: folder };
         let put = sluicegate_policy::KvOperation::Put {
             key: "c0ffee".into(),
             value: "Bearer abc".into(),
@@ -112,6 +135,16 @@ impl Bench {
             panic!("{host} has no handler");
         };
         let environment = self.generation.policy.environment();
+        if let HandlerAction::Program(program) = &bound.action {
+            let begin = Begin {
+                entry: program.entry.clone(),
+                bound: Arc::clone(bound),
+                environment: Arc::clone(environment),
+                input: self.input(authority.clone()),
+            };
+            let loaded = self.generation.program(program).unwrap();
+            return self.runtime.block_on(run(self.programs.run(loaded, begin)));
+        }
         let mut execution = Execution::new(bound, environment, self.input(authority.clone()));
         loop {
             match execution.run(Patience::Brief) {
@@ -148,6 +181,19 @@ impl Bench {
     }
 }
 
+/// A program to its end, its fetches answered at once.
+async fn run(mut running: Running) -> Outcome {
+    loop {
+        match running.next().await {
+            Step::Await(Effect::Fetch(_)) => {
+                running.answer(Answer::Response { status: StatusCode::OK, headers: headers(), body: None });
+            }
+            Step::Done(outcome) => return outcome,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 /// Twelve, which is what a browser or an SDK sends.
 fn headers() -> HeaderMap {
     let name = |number| HeaderName::from_bytes(format!("x-header-{number}").as_bytes()).unwrap();
@@ -162,7 +208,13 @@ fn handlers(criterion: &mut Criterion) {
         let measured = allocation_counter::measure(work);
         println!("{name}: {} allocations, {} bytes", measured.count_total, measured.bytes_total);
     };
-    let hosts = [("rhai, empty", "empty.test"), ("rhai, token", "token.test"), ("rhai, kv", "kv.test")];
+    let hosts = [
+        ("rhai, empty", "empty.test"),
+        ("rhai, token", "token.test"),
+        ("rhai, kv", "kv.test"),
+        ("javascript, empty", "empty.js.test"),
+        ("javascript, token", "token.js.test"),
+    ];
     allocations("input of 12 headers", &|| drop(black_box(bench.input(rule.clone()))));
     allocations("declarative", &|| assert!(bench.decide(&rule)));
     for (name, host) in hosts {

@@ -45,7 +45,7 @@ export class Content {
 
   /** What is left where a content was. */
   static spent() {
-    const content = new Content(null);
+    const content = new Content({ kind: "failed", error: new TypeError(USED) });
     content.#isUsed = true;
     return content;
   }
@@ -96,7 +96,7 @@ export class Content {
 
   /** Whether it can be given to the host at once. */
   get isReady() {
-    return this.#state?.kind !== "shared" && this.#state?.kind !== "source";
+    return this.#state.kind !== "shared" && this.#state.kind !== "source";
   }
 
   /** Waits until it can be given to the host at once. */
@@ -196,7 +196,7 @@ class Pair {
   }
 
   get isAwaited() {
-    return this.#waiting.length > 0;
+    return this.#waiting.length > 0 || this.#source.isAwaited;
   }
 
   async readyToRespond() {

@@ -4,7 +4,7 @@ import http from "sluicegate:policy/http@0.1.0";
 
 import { logError } from "./console.js";
 import { ctx, env, setClassName, takePromises } from "./context.js";
-import { checkUndecided, describe, describeLoading, refused } from "./failures.js";
+import { call, checkUndecided, describe, describeLoading, refused } from "./failures.js";
 import { install } from "./globals.js";
 import { entriesOf, handlerOf } from "./handlers.js";
 import { end, turn as nextTurn } from "./idle.js";
@@ -53,10 +53,11 @@ async function send(response) {
   await Response.ready(response);
   let waiting = takePromises();
   if (waiting.length === 0 && !Response.isAwaited(response)) return Response.send(response, false);
-  http.respond(Response.send(response, true));
+  const message = Response.send(response, true);
+  call(() => http.respond(message));
   while (waiting.length > 0) {
-    for (const { reason } of await Promise.allSettled(waiting)) {
-      if (reason !== undefined) logError(`waitUntil: ${describe(reason)}`);
+    for (const { status, reason } of await Promise.allSettled(waiting)) {
+      if (status === "rejected") logError(`waitUntil: ${describe(reason)}`);
     }
     waiting = takePromises();
   }

@@ -11,6 +11,7 @@ import { logError } from "./console.js";
 /** The longest delay of a timer, in milliseconds: what fits 31 bits, as everywhere. */
 const DELAY_MAX = 0x7fff_ffff;
 
+const { Future } = globalThis.wit;
 const tasks = [];
 const timers = new Map();
 let lastId = 0;
@@ -19,7 +20,7 @@ let isOver = false;
 
 /** Lets everything that is ready run first. */
 export async function turn() {
-  const { readable, writable } = globalThis.wit.Future();
+  const { readable, writable } = Future();
   const over = readable.read();
   writable.write(0);
   await over;

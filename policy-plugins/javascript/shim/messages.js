@@ -128,20 +128,10 @@ class Message {
     return this._content?.isReady === false ? this._content.ready() : null;
   }
 
-  /** The host's message with its body in it. This keeps the head. */
-  _send(copy, isShared = false) {
-    const message = this._message;
-    if (this._content) this._content.attachTo(message, isShared);
-    else if (this._content === undefined && message.hasBody()) {
-      this._content = Content.ofMessage(message);
-      this._content.attachTo(message);
-    }
-    if (this._headers !== null) {
-      if (copy === null) Headers.keep(this._headers);
-      else Headers.move(this._headers, copy);
-    }
-    this._message = copy;
-    return message;
+  /** The host's message with its body in it. `isShared`: the other of two bodies goes on getting the same. */
+  _filled(isShared) {
+    if (this._content) this._content.attachTo(this._message, isShared);
+    return this._message;
   }
 }
 
@@ -192,7 +182,12 @@ export class Request extends Message {
   /** Not for handlers: the host's message, to be sent. The request keeps its head. */
   static send(request) {
     if (request.bodyUsed) throw new TypeError(USED);
-    return request._send(request._message.copy());
+    const head = request._message.copy();
+    request._looked();
+    const message = request._filled(false);
+    if (request._headers !== null) Headers.move(request._headers, head);
+    request._message = head;
+    return message;
   }
 
   get method() {
@@ -299,8 +294,12 @@ export class Response extends Message {
 
   /** Not for handlers: the host's message, to be sent. With `isShared`, the handler goes on after it. */
   static send(response, isShared) {
-    if (isShared) response.#status = response.status;
-    return response._send(null, isShared);
+    if (isShared) {
+      response.#status = response.status;
+      Headers.keep(response.headers);
+      response._looked();
+    }
+    return response._filled(isShared);
   }
 
   static json(data, init = {}) {

@@ -85,6 +85,35 @@ test("the same by clone, and the response can still be looked at", async () => {
   assert.equal(lines[0].message, "onetwo 200 text/plain 200");
 });
 
+test("a response that was sent can still be looked at, and its body is gone", async () => {
+  const { lines, world } = await ok(
+    `export default { async outbound(request, env, ctx) {
+      const response = await fetch(request);
+      ctx.waitUntil((async () => {
+        await new Promise((resolve) => setTimeout(resolve, 5));
+        const gone = await response.text().catch((error) => error.name);
+        console.log(response.status, response.ok, response.headers.get("content-type"), response.url, response.bodyUsed, gone);
+      })());
+      return response;
+    } };`,
+    { answer: chunks("one") },
+  );
+  assert.equal(world.responded[0].content.text(), "one");
+  assert.equal(lines[0].message, "200 true text/plain https://a.test/x true TypeError");
+});
+
+test("a body that moved is gone where it was", async () => {
+  const { error } = await run(
+    `export default { async outbound(request) {
+      const moved = new Request(request);
+      const { done } = await request.body.getReader().read();
+      return fetch(moved);
+    } };`,
+    { method: "POST", body: "x" },
+  );
+  assert.match(error.val, /used before/);
+});
+
 test("a half that is awaited before the other is sent is read from memory, and the other is sent too", async () => {
   for (const half of ["response.clone()", "new Response(b)"]) {
     const { text, lines, world } = await ok(

@@ -10,12 +10,23 @@ const NAME = /^(?!\.{1,2}$)[\w.-]{1,100}$/;
 
 // The first bytes of a push that are looked at: some hundred commands, which come before the content.
 const PUSH_BYTES = 65_536;
+// The content of a push that is refused in git's own words; a longer one gets a bare 403.
+const REFUSED_BYTES_MAX = 16 * 1024 * 1024;
 // Of one push.
 const REFS_LOGGED = 20;
 // What a push may say of itself. What is not here, nobody has thought about.
 const CAPABILITIES = new Set([
-  "agent", "atomic", "delete-refs", "object-format", "ofs-delta", "push-options", "quiet",
-  "report-status", "report-status-v2", "session-id", "side-band-64k",
+  "agent",
+  "atomic",
+  "delete-refs",
+  "object-format",
+  "ofs-delta",
+  "push-options",
+  "quiet",
+  "report-status",
+  "report-status-v2",
+  "session-id",
+  "side-band-64k",
 ]);
 
 const HOSTS = {
@@ -57,7 +68,8 @@ function listed(call, what) {
   const { request, segments, policy } = call;
   const wanted = policy.api.some((entry) => {
     const [, method, path] = /^([A-Z]+) \/(\S+)$/.exec(entry) ?? [];
-    if (path === undefined) throw new Error(`api: write "METHOD /path" in the place of ${JSON.stringify(entry)}`);
+    if (path === undefined)
+      throw new Error(`api: write "METHOD /path" in the place of ${JSON.stringify(entry)}`);
     return method === request.method && globMatches(path.split("/"), segments);
   });
   if (!wanted) return deny(`${what} is not allowed: ${request.method} /${segments.join("/")}`);
@@ -110,7 +122,8 @@ function fetching(call, owner, name) {
 
 async function pushing(call, owner, name) {
   const { request, policy } = call;
-  if (!mayWrite(policy, owner, name)) return tell(`${owner}/${name} is not a repository that may be pushed to`);
+  if (!mayWrite(policy, owner, name))
+    return tell(`${owner}/${name} is not a repository that may be pushed to`);
   if (request.headers.has("content-encoding")) return deny("a compressed push cannot be read");
   let push;
   try {
@@ -121,13 +134,28 @@ async function pushing(call, owner, name) {
   }
   const problems = push.commands.map((command) => [command, problemOf(command, policy)]);
   const refused = problems.filter(([, problem]) => problem !== undefined);
-  const facts = (of) => ({ repository: `${owner}/${name}`, refs: of.slice(0, REFS_LOGGED).map(({ ref }) => ref) });
+  const facts = (of) => ({
+    repository: `${owner}/${name}`,
+    refs: of.slice(0, REFS_LOGGED).map(({ ref }) => ref),
+  });
   if (refused.length === 0) {
     if (push.commands.length > 0) console.info("push", facts(push.commands));
     return pass(call, basic);
   }
   console.warn(`push refused: ${refused[0][1]}`, facts(refused.map(([command]) => command)));
+  if (!(await takeIn(request.body))) return deny("the push goes to a ref that is not open");
   return report(problems, push.capabilities);
+}
+
+// Reads the content of a push to its end, and forgets it: git hears no answer before it has sent
+// everything. Returns whether it was short enough for that.
+async function takeIn(body) {
+  let length = 0;
+  for await (const chunk of body) {
+    length += chunk.length;
+    if (length > REFUSED_BYTES_MAX) return false;
+  }
+  return true;
 }
 
 function problemOf({ ref, isDeletion }, policy) {
@@ -147,7 +175,8 @@ function tell(why) {
 // stays undone, and each ref is told why.
 function report(problems, capabilities) {
   const lines = ["unpack ok\n"];
-  for (const [{ ref }, problem] of problems) lines.push(`ng ${ref} ${problem ?? "another ref was refused"}\n`);
+  for (const [{ ref }, problem] of problems)
+    lines.push(`ng ${ref} ${problem ?? "another ref was refused"}\n`);
   const status = `${lines.map(packet).join("")}0000`;
   const isBanded = capabilities.has("side-band-64k");
   const wanted = capabilities.has("report-status") || capabilities.has("report-status-v2");
@@ -192,7 +221,8 @@ function readPush(start) {
   }
   // git asks whether it may push by one without anything in it.
   if (commands.length === 0 && start.length > at) throw new Unreadable("it has no command");
-  if (new Set(commands.map(({ ref }) => ref)).size < commands.length) throw new Unreadable("it names a ref twice");
+  if (new Set(commands.map(({ ref }) => ref)).size < commands.length)
+    throw new Unreadable("it names a ref twice");
   return { commands, capabilities };
 }
 
@@ -202,7 +232,9 @@ function readPacket(bytes, at) {
   if (digits === "0000") return { next: at + 4 };
   if (!/^[0-9a-f]{4}$/.test(digits)) {
     const isCut = at + 4 > bytes.length;
-    throw new Unreadable(isCut ? `its commands end nowhere in ${PUSH_BYTES} bytes` : "it is not made of packets");
+    throw new Unreadable(
+      isCut ? `its commands end nowhere in ${PUSH_BYTES} bytes` : "it is not made of packets",
+    );
   }
   const next = at + Number.parseInt(digits, 16);
   if (next < at + 5) throw new Unreadable("it has a packet that no push has");
@@ -211,7 +243,9 @@ function readPacket(bytes, at) {
 }
 
 function readCommand(text) {
-  const found = /^([0-9a-f]{40}|[0-9a-f]{64}) ([0-9a-f]{40}|[0-9a-f]{64}) (\S+)$/.exec(text.replace(/\n$/, ""));
+  const found = /^([0-9a-f]{40}|[0-9a-f]{64}) ([0-9a-f]{40}|[0-9a-f]{64}) (\S+)$/.exec(
+    text.replace(/\n$/, ""),
+  );
   if (!found) throw new Unreadable("it has a command that is none (a certificate, perhaps)");
   const [, from, to, ref] = found;
   if (from.length !== to.length || !isRef(ref)) throw new Unreadable("it has a command that is none");
@@ -219,7 +253,11 @@ function readCommand(text) {
 }
 
 function readCapabilities(text) {
-  const names = text.trim().split(" ").filter(Boolean).map((capability) => capability.split("=")[0]);
+  const names = text
+    .trim()
+    .split(" ")
+    .filter(Boolean)
+    .map((capability) => capability.split("=")[0]);
   const unknown = names.find((name) => !CAPABILITIES.has(name));
   if (unknown) throw new Unreadable(`it has a capability that is not known here: ${unknown.slice(0, 40)}`);
   return new Set(names);
@@ -260,7 +298,9 @@ function named(patterns, owner = "", name = "") {
 }
 
 // `*` is one segment, or a part of one; `**` at the end is all that follows, at least one.
-function globMatches([first, ...rest], [segment, ...others]) {
+function globMatches(glob, segments) {
+  const [first, ...rest] = glob;
+  const [segment, ...others] = segments;
   if (first === undefined || segment === undefined) return first === segment;
   if (first === "**" && rest.length === 0) return true;
   const pieces = first.split("*").map((piece) => piece.replace(/[.+?^${}()|[\]\\]/g, "\\$&"));
@@ -283,7 +323,10 @@ function segmentsOf(url, asSent) {
     } catch {
       return false;
     }
-    return !/[\\\x00-\x1f\x7f]|%[0-9a-f]{2}/i.test(text) && text.split("/").every((part) => !/^\.{0,2}$/.test(part));
+    return (
+      !/[\\\x00-\x1f\x7f]|%[0-9a-f]{2}/i.test(text) &&
+      text.split("/").every((part) => !/^\.{0,2}$/.test(part))
+    );
   };
   return segments.every(isPlain) ? segments : undefined;
 }

@@ -44,7 +44,9 @@ function packet(text) {
 }
 
 function commands(...lines) {
-  return lines.map((line, index) => packet(index === 0 ? `${line}\0 ${SAID}` : line)).join("") + "0000PACK...";
+  return (
+    lines.map((line, index) => packet(index === 0 ? `${line}\0 ${SAID}` : line)).join("") + "0000PACK..."
+  );
 }
 
 const PUSH = "POST https://github.com/octo/site.git/git-receive-pack";
@@ -54,19 +56,43 @@ function push(body, options) {
 }
 
 test("the API is read below the repositories that are named", async () => {
-  for (const path of ["octo/site", "octo/site/contents/a%20b.md?ref=main", "OCTO/Anything/issues", "other/docs/branches/feature%2Fx"]) {
+  for (const path of [
+    "octo/site",
+    "octo/site/contents/a%20b.md?ref=main",
+    "OCTO/Anything/issues",
+    "other/docs/branches/feature%2Fx",
+  ]) {
     const got = await run(`GET https://api.github.com/repos/${path}`);
     assert.equal(got.authorization, "Bearer token", path);
   }
-  for (const path of ["repos/other/site", "repos/octo", "user/repos", "repositories/1", "", "repos/octo/..", "orgs/octo/repos"]) {
+  for (const path of [
+    "repos/other/site",
+    "repos/octo",
+    "user/repos",
+    "repositories/1",
+    "",
+    "repos/octo/..",
+    "orgs/octo/repos",
+  ]) {
     assert.equal(await what(`GET https://api.github.com/${path}`), "denied", path);
   }
   assert.equal(await what("DELETE https://api.github.com/repos/octo/site"), "denied");
 });
 
 test("a path that could be read in two ways is refused", async () => {
-  const paths = ["octo/site/%2e%2e/%2E%2e/other", "octo/site/..%2f..%2fother", "octo/site//x", "octo/site/%5c..", "octo/site/%252e%252e/x", "octo/site/%", "octo/site/%00", "octo%2fsite/x", "octo/site/"];
-  for (const path of paths) assert.equal(await what(`GET https://api.github.com/repos/${path}`), "denied", path);
+  const paths = [
+    "octo/site/%2e%2e/%2E%2e/other",
+    "octo/site/..%2f..%2fother",
+    "octo/site//x",
+    "octo/site/%5c..",
+    "octo/site/%252e%252e/x",
+    "octo/site/%",
+    "octo/site/%00",
+    "octo%2fsite/x",
+    "octo/site/",
+  ];
+  for (const path of paths)
+    assert.equal(await what(`GET https://api.github.com/repos/${path}`), "denied", path);
 });
 
 test("the API is written where it is listed, in repositories that may be written", async () => {
@@ -75,14 +101,23 @@ test("the API is written where it is listed, in repositories that may be written
   assert.equal(await what("POST https://api.github.com/repos/octo/site/pulls/1"), "denied");
   assert.equal(await what("PUT https://api.github.com/repos/octo/site/pulls"), "denied");
   assert.equal(await what("GET https://api.github.com/user"), "sent");
-  assert.equal(await what("POST https://uploads.github.com/repos/octo/site/releases/1/assets?name=a"), "sent");
+  assert.equal(
+    await what("POST https://uploads.github.com/repos/octo/site/releases/1/assets?name=a"),
+    "sent",
+  );
   assert.equal(await what("POST https://uploads.github.com/repos/other/docs/releases/1/assets"), "denied");
-  await assert.rejects(run("POST https://api.github.com/x", { params: { api: ["/x"] } }), /write "METHOD \/path"/);
+  await assert.rejects(
+    run("POST https://api.github.com/x", { params: { api: ["/x"] } }),
+    /write "METHOD \/path"/,
+  );
 });
 
 test("GraphQL is closed until it is opened", async () => {
   assert.equal(await what("POST https://api.github.com/graphql"), "denied");
-  assert.equal(await what("POST https://api.github.com/graphql", { params: { api: ["POST /graphql"] } }), "denied");
+  assert.equal(
+    await what("POST https://api.github.com/graphql", { params: { api: ["POST /graphql"] } }),
+    "denied",
+  );
   assert.equal(await what("POST https://api.github.com/graphql", { params: { graphql: true } }), "sent");
 });
 
@@ -103,7 +138,13 @@ test("git reads with the token as a password", async () => {
   assert.equal(await what("GET https://github.com/other/site.git/info/refs?service=git-upload-pack"), "told");
   assert.equal(await what("GET https://github.com/octo/docs.git/info/refs?service=git-receive-pack"), "told");
   assert.equal(await what("GET https://github.com/octo/site.git/info/refs?service=git-receive-pack"), "sent");
-  for (const line of ["GET https://github.com/octo/docs.git/info/refs", "GET https://github.com/octo/docs.git/info/refs?service=git-upload-pack&x", "POST https://github.com/octo/site.git/git-receive-pack?x", "POST https://github.com/octo/site.git/info/lfs/objects/batch", "GET https://github.com/octo/docs.git/HEAD"]) {
+  for (const line of [
+    "GET https://github.com/octo/docs.git/info/refs",
+    "GET https://github.com/octo/docs.git/info/refs?service=git-upload-pack&x",
+    "POST https://github.com/octo/site.git/git-receive-pack?x",
+    "POST https://github.com/octo/site.git/info/lfs/objects/batch",
+    "GET https://github.com/octo/docs.git/HEAD",
+  ]) {
     assert.equal(await what(line), "denied", line);
   }
 });
@@ -129,11 +170,20 @@ test("a push to another ref is refused as a server would", async () => {
     "ng refs/heads/agent/a another ref was refused\n",
   ];
   assert.equal(got.text, `${packet(`\x01${lines.map(packet).join("")}0000`)}0000`);
-  for (const ref of ["refs/heads/agent", "refs/heads/agents/x", "refs/heads/Agent/x", "refs/tags/v1", "refs/pull/1/head"]) {
+  for (const ref of [
+    "refs/heads/agent",
+    "refs/heads/agents/x",
+    "refs/heads/Agent/x",
+    "refs/tags/v1",
+    "refs/pull/1/head",
+  ]) {
     assert.equal((await push(commands(`${OLD} ${NEW} ${ref}`))).what, "told", ref);
   }
   assert.match((await push(commands(`${OLD} ${NONE} refs/heads/agent/a`))).text, /refs are not deleted here/);
-  assert.equal(await what("POST https://github.com/octo/docs.git/git-receive-pack", { body: "0000" }), "told");
+  assert.equal(
+    await what("POST https://github.com/octo/docs.git/git-receive-pack", { body: "0000" }),
+    "told",
+  );
 });
 
 test("a push that cannot be read is refused", async () => {
@@ -141,12 +191,12 @@ test("a push that cannot be read is refused", async () => {
   const said = `${fine}\0 ${SAID}`;
   const broken = {
     "no packets": "PACK",
-    "nothing": "",
+    nothing: "",
     "no command": "0000PACK",
-    "cut": commands(fine).slice(0, 60),
+    cut: commands(fine).slice(0, 60),
     "cut length": packet(said) + "00",
     "no end": packet(said),
-    "delimiter": `${packet(said)}0001`,
+    delimiter: `${packet(said)}0001`,
     "empty packet": `${packet(said)}00040000`,
     "signed length": packet(said).replace(/^0/, "+"),
     "too long a length": `ffff${said}0000`,
@@ -154,7 +204,7 @@ test("a push that cannot be read is refused", async () => {
     "capabilities twice": `${packet(said)}${packet(`${OLD} ${NEW} refs/heads/agent/b\0 ${SAID}`)}0000`,
     "two zero bytes": `${packet(`${said}\0x`)}0000`,
     "unknown capability": `${packet(`${fine}\0 push-cert=1`)}0000`,
-    "certificate": `${packet(`push-cert\0 ${SAID}`)}${packet(fine)}0000`,
+    certificate: `${packet(`push-cert\0 ${SAID}`)}${packet(fine)}0000`,
     "short id": commands(`${OLD.slice(1)} ${NEW} refs/heads/agent/a`),
     "ids of two kinds": commands(`${OLD} ${"2".repeat(64)} refs/heads/agent/a`),
     "upper-case id": commands(`${OLD} ${"A".repeat(40)} refs/heads/agent/a`),
@@ -162,7 +212,21 @@ test("a push that cannot be read is refused", async () => {
     "shallow afterwards": `${packet(said)}${packet(`shallow ${OLD}`)}0000`,
     "two spaces": commands(`${OLD}  ${NEW} refs/heads/agent/a`),
   };
-  for (const ref of ["HEAD", "refs/heads/agent/../main", "refs/heads/agent/a b", "refs/heads/agent//b", "refs/heads/agent/.b", "refs/heads/agent/b.lock", "refs/heads/agent/b/", "refs/heads/agent/b.", "refs/heads/agent/b@{1}", "refs/heads/agent/é", "refs/heads/agent/a\tb", "refs/heads/agent/a^", `refs/heads/agent/${"a".repeat(2000)}`]) {
+  for (const ref of [
+    "HEAD",
+    "refs/heads/agent/../main",
+    "refs/heads/agent/a b",
+    "refs/heads/agent//b",
+    "refs/heads/agent/.b",
+    "refs/heads/agent/b.lock",
+    "refs/heads/agent/b/",
+    "refs/heads/agent/b.",
+    "refs/heads/agent/b@{1}",
+    "refs/heads/agent/é",
+    "refs/heads/agent/a\tb",
+    "refs/heads/agent/a^",
+    `refs/heads/agent/${"a".repeat(2000)}`,
+  ]) {
     broken[ref] = commands(`${OLD} ${NEW} ${ref}`);
   }
   for (const [name, body] of Object.entries(broken)) {
@@ -193,8 +257,18 @@ test("a push of many refs is refused with few words in the log", async () => {
   assert.equal(got.text.match(/ng refs/g).length, 300);
 });
 
+test("a push that is too long to be taken in is refused by its status", async () => {
+  const start = commands(`${OLD} ${NEW} refs/heads/main`);
+  assert.equal((await push(start + "x".repeat(16 * 1024 * 1024))).what, "denied");
+});
+
 test("without a token nothing is sent, and the workload's own never is", async () => {
-  await assert.rejects(run("GET https://api.github.com/repos/octo/site", { env: {} }), /no secret GITHUB_TOKEN/);
-  const got = await run("GET https://api.github.com/repos/octo/site", { headers: { authorization: "Bearer own" } });
+  await assert.rejects(
+    run("GET https://api.github.com/repos/octo/site", { env: {} }),
+    /no secret GITHUB_TOKEN/,
+  );
+  const got = await run("GET https://api.github.com/repos/octo/site", {
+    headers: { authorization: "Bearer own" },
+  });
   assert.equal(got.authorization, "Bearer token");
 });

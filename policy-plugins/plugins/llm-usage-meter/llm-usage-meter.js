@@ -36,7 +36,7 @@ const BYTES_PER_TOKEN = 4;
 const OUTPUT_TOKENS = 4096;
 // Beyond it, what a request says of itself is no number of tokens any more.
 const TOKENS_MAX = 10_000_000;
-// Of a response that is no stream, or of one event: the usage stands at the end of either.
+// Of a request, of a response that is no stream, of one event: what is longer is not looked into.
 const KEPT_BYTES_MAX = 4 * 1024 * 1024;
 // When the operator is told that the budget comes to its end.
 const WARN_PERCENT = 80;
@@ -60,7 +60,7 @@ export default {
     if (request.method !== "POST" || !Object.hasOwn(endpoints, path)) {
       return refuse(api, 403, `${request.method} ${pathname} cannot be metered, and is not allowed`);
     }
-    const asked = await readRequest(request, endpoints[path]);
+    const asked = await readRequest(request, endpoints[path], ctx.params.request_bytes ?? KEPT_BYTES_MAX);
     if (asked.problem) return refuse(api, 400, asked.problem);
     const price = priceOf(asked.model, ctx.params.prices);
     if (!price) return refuse(api, 403, `there is no price for the model ${JSON.stringify(asked.model)}`);
@@ -98,7 +98,8 @@ function headersFor(request, env, api) {
   headers.delete("accept-encoding");
   if (api.key === undefined) return headers;
   const key = env[api.key];
-  if (key === undefined) throw new Error(`there is no secret ${api.key}: declare it, or name another under apis`);
+  if (key === undefined)
+    throw new Error(`there is no secret ${api.key}: declare it, or name another under apis`);
   headers.delete("authorization");
   headers.delete("x-api-key");
   if (api.style === "anthropic") headers.set("x-api-key", `${key}`);
@@ -108,15 +109,11 @@ function headersFor(request, env, api) {
 
 // What a request asks for, as it will be sent. It is written anew from what was read, so that the API
 // reads the same: with a key twice in it, two readers might see two models.
-async function readRequest(request, endpoint) {
+async function readRequest(request, endpoint, most) {
   const encoding = request.headers.get("content-encoding") ?? "identity";
   if (encoding !== "identity") return { problem: "a compressed request cannot be metered" };
-  let bytes;
-  try {
-    bytes = new Uint8Array(await request.arrayBuffer());
-  } catch (error) {
-    return { problem: `the request cannot be read: ${error.message}` };
-  }
+  const bytes = request.body === null ? new Uint8Array(0) : await bytesOf(request.body, most);
+  if (bytes === undefined) return { problem: `the request is longer than ${most} bytes` };
   const asked = json(new TextDecoder().decode(bytes));
   if (asked === undefined) return { problem: "the request is not JSON" };
   if (asked === null || typeof asked !== "object" || typeof asked.model !== "string") {
@@ -235,14 +232,22 @@ async function readEvents(body, take) {
 }
 
 async function readJson(body, take) {
+  const bytes = await bytesOf(body, KEPT_BYTES_MAX);
+  if (bytes === undefined) throw new Error("the response is too long");
+  take(JSON.parse(new TextDecoder().decode(bytes)));
+}
+
+// All bytes of a body, or none where there are more than `most`. It is read to its end all the same: a
+// client that has not sent everything may not hear the answer.
+async function bytesOf(body, most) {
   const chunks = [];
   let length = 0;
   for await (const chunk of body) {
     length += chunk.length;
-    if (length > KEPT_BYTES_MAX) throw new Error("the response is too long");
-    chunks.push(chunk);
+    if (length <= most) chunks.push(chunk);
+    else chunks.length = 0;
   }
-  take(JSON.parse(new TextDecoder().decode(joined(chunks))));
+  return length <= most ? joined(chunks) : undefined;
 }
 
 function joined(chunks) {
@@ -265,13 +270,12 @@ function json(text) {
 
 // Money ---------------------------------------------------------------------------------------------
 
-// The price of a model: of its own name, else of the longest beginning of it that ends before a `-`,
-// so that `gpt-5` has the price of `gpt-5-2025-08-07`; else of `*`.
+// The price of a model: of its own name, or of its name without the date of its version; else of `*`. No
+// other part of a name says anything of the price: `gpt-5-pro` is no `gpt-5`.
 function priceOf(model, prices = {}) {
-  for (let name = model; name !== ""; name = name.slice(0, Math.max(name.lastIndexOf("-"), 0))) {
-    if (Object.hasOwn(prices, name)) return prices[name];
-  }
-  return Object.hasOwn(prices, "*") ? prices["*"] : undefined;
+  const undated = model.replace(/-(\d{8}|\d{4}-\d{2}-\d{2})$/, "");
+  const name = [model, undated, "*"].find((name) => Object.hasOwn(prices, name));
+  return name === undefined ? undefined : prices[name];
 }
 
 // Micro-dollars, rounded up. A price is in dollars for a million tokens, which is micro-dollars for
@@ -283,7 +287,8 @@ function costOf({ input, cached, cacheWrites, output }, price) {
     cached * each(price.cached ?? price.input) +
     cacheWrites * each(price.cache_writes ?? price.input) +
     output * each(price.output ?? 0);
-  if (!(millionths >= 0)) throw new Error("prices: each model has input and output, in dollars for a million tokens");
+  if (!(millionths >= 0))
+    throw new Error("prices: each model has input and output, in dollars for a million tokens");
   return Math.ceil(millionths / 1e6);
 }
 
@@ -341,7 +346,10 @@ class Ledger {
   async warn(window, spent) {
     if (spent * 100 < window.limit * WARN_PERCENT) return;
     if ((await this.add(window, "warned", 1)) > 1) return;
-    console.warn(`${WARN_PERCENT} % of the budget for this ${window.name} is spent`, { spent, limit: window.limit });
+    console.warn(`${WARN_PERCENT} % of the budget for this ${window.name} is spent`, {
+      spent,
+      limit: window.limit,
+    });
   }
 }
 
@@ -353,7 +361,12 @@ function overBudget(api, window, cost) {
   const why =
     `the budget for this ${window.name} is ${money(window.limit)}, of which ${money(left)} are left, ` +
     `and this request may cost ${money(cost)}`;
-  console.warn("refused: over budget", { window: window.name, spent: window.spent, limit: window.limit, cost });
+  console.warn("refused: over budget", {
+    window: window.name,
+    spent: window.spent,
+    limit: window.limit,
+    cost,
+  });
   return refuse(api, 429, why);
 }
 

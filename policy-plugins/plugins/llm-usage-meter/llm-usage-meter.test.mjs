@@ -5,7 +5,10 @@ import test from "node:test";
 import { Denied, Kv, context, handlerOf, world } from "../testing.mjs";
 
 const handler = await handlerOf(new URL("llm-usage-meter.js", import.meta.url));
-const PRICES = { "gpt-5": { input: 2, cached: 0.5, output: 10 }, claude: { input: 3, cached: 0.3, cache_writes: 3.75, output: 15 } };
+const PRICES = {
+  "gpt-5": { input: 2, cached: 0.5, output: 10 },
+  claude: { input: 3, cached: 0.3, cache_writes: 3.75, output: 15 },
+};
 const OPENAI = "https://api.openai.com/v1/chat/completions";
 const ANTHROPIC = "https://api.anthropic.com/v1/messages";
 
@@ -48,9 +51,22 @@ function counted(kv) {
 const USAGE = { prompt_tokens: 100, completion_tokens: 7, prompt_tokens_details: { cached_tokens: 40 } };
 
 test("a stream of OpenAI is asked for its usage, which is counted", async () => {
-  const answer = () => stream(event({ choices: [{ delta: { content: "hi" } }], usage: null }), event({ choices: [], usage: USAGE }), "data: [DONE]\n\n");
-  const { response, text, kv, sent, requests, log } = await run(OPENAI, { model: "gpt-5", stream: true }, answer);
-  assert.deepEqual(JSON.parse(sent), { model: "gpt-5", stream: true, stream_options: { include_usage: true } });
+  const answer = () =>
+    stream(
+      event({ choices: [{ delta: { content: "hi" } }], usage: null }),
+      event({ choices: [], usage: USAGE }),
+      "data: [DONE]\n\n",
+    );
+  const { response, text, kv, sent, requests, log } = await run(
+    OPENAI,
+    { model: "gpt-5", stream: true },
+    answer,
+  );
+  assert.deepEqual(JSON.parse(sent), {
+    model: "gpt-5",
+    stream: true,
+    stream_options: { include_usage: true },
+  });
   assert.equal(requests[0].headers.get("authorization"), "Bearer openai-key");
   assert.equal(response.headers.get("content-type"), "text/event-stream");
   assert.ok(text.endsWith("data: [DONE]\n\n"));
@@ -61,36 +77,55 @@ test("a stream of OpenAI is asked for its usage, which is counted", async () => 
 });
 
 test("every way to cut a stream into chunks is the same", async () => {
-  const whole = new TextEncoder().encode(`: ping\r\n\r\n${event({ choices: [{ delta: { content: "für" } }] })}data: [DONE\ndata:${JSON.stringify({ usage: USAGE })}\n\n`);
+  const whole = new TextEncoder().encode(
+    `: ping\r\n\r\n${event({ choices: [{ delta: { content: "für" } }] })}data: [DONE\ndata:${JSON.stringify({ usage: USAGE })}\n\n`,
+  );
   for (let at = 0; at < whole.length; at += 1) {
-    const { kv } = await run(OPENAI, { model: "gpt-5", stream: true }, () => stream(whole.slice(0, at), whole.slice(at)));
+    const { kv } = await run(OPENAI, { model: "gpt-5", stream: true }, () =>
+      stream(whole.slice(0, at), whole.slice(at)),
+    );
     assert.deepEqual(counted(kv), [210, 60, 40, 7], `cut at ${at}`);
   }
 });
 
 test("the other options of a stream stay", async () => {
   const options = { include_obfuscation: false, include_usage: false };
-  const { sent } = await run(OPENAI, { model: "gpt-5", stream: true, stream_options: options }, () => stream(""));
+  const { sent } = await run(OPENAI, { model: "gpt-5", stream: true, stream_options: options }, () =>
+    stream(""),
+  );
   assert.deepEqual(JSON.parse(sent).stream_options, { include_obfuscation: false, include_usage: true });
 });
 
 test("responses state their usage in their last event", async () => {
   const usage = { input_tokens: 100, output_tokens: 7, input_tokens_details: { cached_tokens: 40 } };
-  const answer = () => stream(event({ type: "response.created", response: { usage: null } }), event({ type: "response.completed", response: { usage } }));
-  const { kv, sent } = await run("https://api.openai.com/v1/responses", { model: "gpt-5", stream: true }, answer);
+  const answer = () =>
+    stream(
+      event({ type: "response.created", response: { usage: null } }),
+      event({ type: "response.completed", response: { usage } }),
+    );
+  const { kv, sent } = await run(
+    "https://api.openai.com/v1/responses",
+    { model: "gpt-5", stream: true },
+    answer,
+  );
   assert.deepEqual(JSON.parse(sent), { model: "gpt-5", stream: true }, "they know no include_usage");
   assert.deepEqual(counted(kv), [210, 60, 40, 7]);
 });
 
 test("messages state their input first and their output last", async () => {
-  const usage = { input_tokens: 10, cache_read_input_tokens: 100, cache_creation_input_tokens: 20, output_tokens: 1 };
+  const usage = {
+    input_tokens: 10,
+    cache_read_input_tokens: 100,
+    cache_creation_input_tokens: 20,
+    output_tokens: 1,
+  };
   const answer = () =>
     stream(
       `event: message_start\n${event({ type: "message_start", message: { usage } })}`,
       `event: message_delta\n${event({ type: "message_delta", delta: { stop_reason: "end_turn" }, usage: { output_tokens: 9 } })}`,
     );
   const init = { headers: { "x-api-key": "own", authorization: "Bearer own", "accept-encoding": "gzip" } };
-  const { kv, requests } = await run(ANTHROPIC, { model: "claude-x", stream: true }, answer, { init });
+  const { kv, requests } = await run(ANTHROPIC, { model: "claude-20250929", stream: true }, answer, { init });
   assert.equal(requests[0].headers.get("x-api-key"), "anthropic-key");
   assert.equal(requests[0].headers.get("authorization"), null);
   assert.equal(requests[0].headers.get("accept-encoding"), null);
@@ -99,7 +134,9 @@ test("messages state their input first and their output last", async () => {
 });
 
 test("plain JSON is counted, and an error costs nothing", async () => {
-  const plain = await run(OPENAI, { model: "gpt-5-2025-08-07" }, () => Response.json({ usage: USAGE, choices: [] }));
+  const plain = await run(OPENAI, { model: "gpt-5-2025-08-07" }, () =>
+    Response.json({ usage: USAGE, choices: [] }),
+  );
   assert.deepEqual(counted(plain.kv), [210, 60, 40, 7]);
   const failed = await run(OPENAI, { model: "gpt-5" }, () => Response.json({ error: {} }, { status: 500 }));
   assert.deepEqual(counted(failed.kv), [0, 0, 0, 0]);
@@ -119,19 +156,27 @@ test("fractions of micro-dollars are rounded up, once", async () => {
 });
 
 test("a stream that is cut is counted by what was asked and seen", async () => {
-  const answer = () => stream(event({ choices: [{ delta: { content: "x".repeat(400) } }] }), new Error("cut"));
+  const answer = () =>
+    stream(event({ choices: [{ delta: { content: "x".repeat(400) } }] }), new Error("cut"));
   const cut = await run(OPENAI, { model: "gpt-5", stream: true, max_tokens: 50 }, answer);
   const [cost, input, , output] = counted(cut.kv);
   assert.equal(output, 100, "more than it was asked for");
   assert.equal(cost, input * 2 + output * 10);
   assert.equal(cut.log[0].level, "warn");
-  const silent = await run(OPENAI, { model: "gpt-5", stream: true, max_tokens: 50, n: 2 }, () => stream("data: [DONE]\n\n"));
+  const silent = await run(OPENAI, { model: "gpt-5", stream: true, max_tokens: 50, n: 2 }, () =>
+    stream("data: [DONE]\n\n"),
+  );
   assert.equal(counted(silent.kv)[3], 100);
 });
 
 test("a compressed response, and one without usage, are counted by an estimate", async () => {
-  const zipped = () => new Response("zip", { headers: { "content-encoding": "gzip", "content-type": "application/json" } });
-  for (const answer of [zipped, () => new Response("not json"), () => Response.json({ usage: { prompt_tokens: -5 } })]) {
+  const zipped = () =>
+    new Response("zip", { headers: { "content-encoding": "gzip", "content-type": "application/json" } });
+  for (const answer of [
+    zipped,
+    () => new Response("not json"),
+    () => Response.json({ usage: { prompt_tokens: -5 } }),
+  ]) {
     const { kv, text } = await run(OPENAI, { model: "gpt-5", max_tokens: 50 }, answer);
     assert.ok(text.length > 0);
     assert.ok(counted(kv)[0] > 0, `${text}`);
@@ -148,7 +193,10 @@ test("past the budget a request is refused in the API's own words, and not sent"
   const second = await run(OPENAI, asked, answer, { params, kv });
   assert.equal(second.response.status, 429);
   const { error } = JSON.parse(second.text);
-  assert.match(error.message, /^sluicegate: the budget for this day is \$0\.0003, of which \$0\.0001 are left/);
+  assert.match(
+    error.message,
+    /^sluicegate: the budget for this day is \$0\.0003, of which \$0\.0001 are left/,
+  );
   assert.equal(error.code, "insufficient_quota");
   assert.equal(second.requests.length, 0);
   assert.deepEqual(kv.get("/micro_dollars"), [210, 210], "what was set aside is given back");
@@ -179,7 +227,12 @@ test("the operator is told once that the budget comes to its end", async () => {
   const params = { budget: { day: 0.001, month: 1 } };
   const warnings = [];
   for (let request = 0; request < 4; request += 1) {
-    const { log } = await run(OPENAI, { model: "gpt-5", max_tokens: 1 }, () => Response.json({ usage: USAGE }), { params, kv });
+    const { log } = await run(
+      OPENAI,
+      { model: "gpt-5", max_tokens: 1 },
+      () => Response.json({ usage: USAGE }),
+      { params, kv },
+    );
     warnings.push(log.filter(({ message }) => message.startsWith("80 %")).length);
   }
   assert.deepEqual(warnings, [0, 0, 0, 1]);
@@ -189,17 +242,43 @@ test("what cannot be metered is refused", async () => {
   const never = () => assert.fail("it was sent");
   const status = async (url, asked, init) => (await run(url, asked, never, { init })).response.status;
   assert.equal(await status(OPENAI, { model: "gpt-4" }), 403, "no price");
-  assert.equal(await status(OPENAI, { model: "constructor" }), 403, "no price");
+  for (const model of ["constructor", "gpt-5-pro", "gpt-5-", "gpt-5-2025", "-20250929", ""]) {
+    assert.equal(await status(OPENAI, { model }), 403, `no price for ${model}`);
+  }
   assert.equal(await status(OPENAI, { messages: [] }), 400);
   assert.equal(await status(OPENAI, "{"), 400);
   assert.equal(await status(OPENAI, "null"), 400);
   assert.equal(await status(OPENAI, { model: "gpt-5" }, { headers: { "content-encoding": "gzip" } }), 400);
-  assert.equal(await status("https://api.openai.com/v1/responses", { model: "gpt-5", background: true }), 400);
-  for (const path of ["/v1/images/generations", "/v1/threads/t/messages", "/v1/messages", "/v2/chat/completions", "/v1/chat/completions/", "/v1/chat%2Fcompletions", "/v1chat/completions"]) {
+  assert.equal(
+    await status("https://api.openai.com/v1/responses", { model: "gpt-5", background: true }),
+    400,
+  );
+  for (const path of [
+    "/v1/images/generations",
+    "/v1/threads/t/messages",
+    "/v1/messages",
+    "/v2/chat/completions",
+    "/v1/chat/completions/",
+    "/v1/chat%2Fcompletions",
+    "/v1chat/completions",
+  ]) {
     assert.equal(await status(`https://api.openai.com${path}`, { model: "gpt-5" }), 403, path);
   }
   assert.equal(await status("https://api.openai.com/v1/files"), 403);
   await assert.rejects(run("https://example.org/v1/chat/completions", { model: "gpt-5" }, never), Denied);
+});
+
+test("a request that is too long is read to its end, and refused", async () => {
+  const asked = { model: "gpt-5", prompt: "x".repeat(2000) };
+  const { response, text } = await run(OPENAI, asked, () => assert.fail("sent"), {
+    params: { request_bytes: 2000 },
+  });
+  assert.equal(response.status, 400);
+  assert.match(text, /longer than 2000 bytes/);
+  const passed = await run(OPENAI, asked, () => Response.json({ usage: USAGE }), {
+    params: { request_bytes: 3000 },
+  });
+  assert.equal(passed.response.status, 200);
 });
 
 test("the model that is judged is the one that is sent", async () => {
@@ -209,7 +288,9 @@ test("the model that is judged is the one that is sent", async () => {
 });
 
 test("lists of models pass with the key, and are not counted", async () => {
-  const { response, requests, kv } = await run("https://api.openai.com/v1/models", null, () => Response.json({ data: [] }));
+  const { response, requests, kv } = await run("https://api.openai.com/v1/models", null, () =>
+    Response.json({ data: [] }),
+  );
   assert.equal(response.status, 200);
   assert.equal(requests[0].headers.get("authorization"), "Bearer openai-key");
   assert.equal(kv.values.size, 0);
@@ -219,7 +300,10 @@ test("another API is named by the parameters", async () => {
   const apis = { "llm.test": { base: "/api/v1" } };
   const url = "https://llm.test/api/v1/chat/completions";
   const init = { headers: { authorization: "Bearer own" } };
-  const { requests, kv } = await run(url, { model: "gpt-5" }, () => Response.json({ usage: USAGE }), { params: { apis }, init });
+  const { requests, kv } = await run(url, { model: "gpt-5" }, () => Response.json({ usage: USAGE }), {
+    params: { apis },
+    init,
+  });
   assert.equal(requests[0].headers.get("authorization"), "Bearer own", "without `key` the workload's own");
   assert.equal(counted(kv)[0], 210);
 });

@@ -16,7 +16,7 @@ try:
     from wit_world.imports import reveal
 except ImportError:
     # The component is built for a world without it, and provably cannot have the bytes of secrets.
-    reveal = None
+    reveal = None  # type: ignore[assignment]
 
 __all__ = [
     "Denied",

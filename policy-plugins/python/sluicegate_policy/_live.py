@@ -34,7 +34,8 @@ class Printed(io.TextIOBase):
 
     def write(self, text: str) -> int:
         if not _running:
-            return self._original.write(text)
+            self._original.write(text)
+            return len(text)
         *lines, self._line = (self._line + text).split("\n")
         for line in lines:
             _gate.log.write(self._level, line, "")

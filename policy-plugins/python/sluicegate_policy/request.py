@@ -171,7 +171,9 @@ class Request(Message):
     def _send(self, timeout: float | None) -> Response:
         if self._body_is_sent:
             raise _gate.Invalid("the body was sent already: read it before it is sent, and set it again")
-        milliseconds = None if timeout is None else _gate.u32(round(timeout * 1000), "the timeout in milliseconds")
+        milliseconds = (
+            None if timeout is None else _gate.u32(round(timeout * 1000), "the timeout in milliseconds")
+        )
         self._put_back()
         handle = self._live()
         # The gate takes what is sent; the handler may still ask for its URL, or send it again.

@@ -117,7 +117,10 @@ class Requests(Case):
         headers["accept"] = "c"
         headers.add("x-b", "1")
         del headers["none"]
-        self.assertEqual((headers.items(), list(headers), len(headers)), ([("accept", "c"), ("x-b", "1")], ["accept", "x-b"], 2))
+        self.assertEqual(
+            (headers.items(), list(headers), len(headers)),
+            ([("accept", "c"), ("x-b", "1")], ["accept", "x-b"], 2),
+        )
         with self.assertRaises(KeyError):
             headers["none"]
         with self.assertRaises(TypeError):
@@ -145,7 +148,9 @@ class Secrets(Case):
 
     def test_a_secret_shows_its_name(self) -> None:
         token = sdk.Env().TOKEN
-        self.assertEqual((repr(token), token.name, f"{[token]}"), ("<secret TOKEN>", "TOKEN", "[<secret TOKEN>]"))
+        self.assertEqual(
+            (repr(token), token.name, f"{[token]}"), ("<secret TOKEN>", "TOKEN", "[<secret TOKEN>]")
+        )
         with self.assertRaises(TypeError):
             "Bearer " + token
         with self.assertRaises(ValueError):
@@ -177,9 +182,14 @@ class Environment(Case):
         self.assertEqual([kv.increment("count"), kv.increment("count", 2)], [1, 3])
         kv.put("text", "ü", 60)
         kv.put_json("json", {"a": 1})
-        self.assertEqual((kv.get("text"), kv.get_text("text"), kv.get_json("json")), ("ü".encode(), "ü", {"a": 1}))
+        self.assertEqual(
+            (kv.get("text"), kv.get_text("text"), kv.get_json("json")), ("ü".encode(), "ü", {"a": 1})
+        )
         kv.delete("text")
-        self.assertEqual((kv.get("text"), kv.get_text("text"), kv.list(), kv.list("j")), (None, None, ["count", "json"], ["json"]))
+        self.assertEqual(
+            (kv.get("text"), kv.get_text("text"), kv.list(), kv.list("j")),
+            (None, None, ["count", "json"], ["json"]),
+        )
         for seconds in (-1, 1 << 32):
             with self.assertRaises(ValueError):
                 kv.put("text", "x", seconds)
@@ -191,7 +201,9 @@ class Environment(Case):
         objects.put("a/b", b"abc", "text/plain")
         found = objects.get("a/b")
         self.assertEqual((found.length, found.content_type, found.body.read()), (3, "text/plain", b"abc"))
-        self.assertEqual((objects.head("a/b").length, objects.get("none"), objects.head("none")), (3, None, None))
+        self.assertEqual(
+            (objects.head("a/b").length, objects.get("none"), objects.head("none")), (3, None, None)
+        )
         self.assertEqual(objects.list("a/"), ["a/b"])
         objects.delete("a/b")
         self.assertEqual(objects.list(), [])
@@ -199,7 +211,9 @@ class Environment(Case):
     def test_the_context_is_the_gates(self) -> None:
         ctx = sdk.Context()
         self.assertEqual((ctx.container_id, ctx.instance_id, ctx.labels), ("c-1", "box", {"team": "blue"}))
-        self.assertEqual((ctx.params, ctx.sni, ctx.protocol), ({"greeting": "hello"}, "scenario.test", "HTTP/1.1"))
+        self.assertEqual(
+            (ctx.params, ctx.sni, ctx.protocol), ({"greeting": "hello"}, "scenario.test", "HTTP/1.1")
+        )
 
 
 class Outcomes(Case):
@@ -301,7 +315,9 @@ class Outcomes(Case):
         module = fake_gate.module("one", {})
         sys.modules["one"] = module
         try:
-            make = lambda: type("H", (sdk.Handler,), {"__module__": "one", "outbound": lambda *_: sdk.Response("made")})  # noqa: E731
+            make = lambda: type(
+                "H", (sdk.Handler,), {"__module__": "one", "outbound": lambda *_: sdk.Response("made")}
+            )  # noqa: E731
             make()
             self.assertEqual(module.WitWorld().outbound(workload()).own_body.content, b"made")
             with self.assertRaisesRegex(TypeError, "one has a handler already"):
@@ -321,14 +337,20 @@ class Live(Case):
 
     def test_pythons_own_modules_ask_the_gate(self) -> None:
         program = Path(__file__).with_name("in_component.py")
-        done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            [sys.executable, program], capture_output=True, text=True, timeout=60, check=False
+        )
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         told = json.loads(done.stdout)
         self.assertEqual(told["time"], [1_795_000_000.123, 0.005, 2026])
         self.assertEqual(told["slept"], [["sleep", 250]])
         self.assertTrue(all(len(set(pair)) == 2 for pair in told["chance"]), told)
-        self.assertEqual(told["import"], "there are no files at run time: import html at the top of the handler")
-        self.assertEqual(told["log"], [["INFO", "hello"], ["INFO", "1 2"], ["WARN", "warned"], ["INFO", "no end"]])
+        self.assertEqual(
+            told["import"], "there are no files at run time: import html at the top of the handler"
+        )
+        self.assertEqual(
+            told["log"], [["INFO", "hello"], ["INFO", "1 2"], ["WARN", "warned"], ["INFO", "no end"]]
+        )
 
     def test_nothing_is_replaced_outside_of_a_component(self) -> None:
         before = (time.time, os.urandom, sys.stdout, list(sys.meta_path), random.getstate())

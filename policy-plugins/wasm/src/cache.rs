@@ -20,7 +20,7 @@ use wasmtime::{Cache, CacheConfig};
 
 /// Where the entries are, within the folder.
 const ENTRIES: &str = "compiled";
-/// The list of their sums: lines as sha256sum writes them, with paths within [`ENTRIES`].
+/// The list of them: a line for each with its sum, its origin, and its path within [`ENTRIES`].
 const SUMS: &str = "compiled.sha256";
 /// The longest list that is read, in bytes.
 const SUMS_BYTES_MAX: u64 = 1 << 20;
@@ -40,10 +40,21 @@ pub(crate) struct Compiled {
     whole: BTreeMap<String, Whole>,
 }
 
-/// An entry as it was when its sum was right.
+/// What an entry was compiled from, and for. Tells only whether compiling is worth preparing for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Origin(pub(crate) u64);
+
+/// What the list says of an entry.
 #[derive(Clone, PartialEq, Eq)]
-struct Whole {
+struct Listed {
     sum: String,
+    origin: Origin,
+}
+
+/// An entry as it was when its sum was right.
+#[derive(Clone)]
+struct Whole {
+    listed: Listed,
     stamp: Stamp,
 }
 
@@ -116,25 +127,32 @@ impl Compiled {
         name: &str,
         path: &Path,
         metadata: &Metadata,
-        listed: Option<&String>,
+        listed: Option<&Listed>,
     ) -> io::Result<Option<Whole>> {
         let stamp = stamp(metadata);
         match (self.whole.get(name), listed) {
             _ if !is_own_file(metadata) => Ok(None),
             (Some(known), _) if known.stamp == stamp => Ok(Some(known.clone())),
-            (_, Some(sum)) if sum_of(path)? == *sum => Ok(Some(Whole { sum: sum.clone(), stamp })),
+            (_, Some(listed)) if sum_of(path)? == listed.sum => {
+                Ok(Some(Whole { listed: listed.clone(), stamp }))
+            }
             (_, _) => Ok(None),
         }
     }
 
+    /// Whether something of this origin is there, as of [`Self::check`].
+    pub(crate) fn has(&self, origin: Origin) -> bool {
+        self.whole.values().any(|whole| whole.listed.origin == origin)
+    }
+
     /// Lists what has been compiled since [`Self::check`].
-    pub(crate) fn note(&mut self) {
-        if let Err(error) = self.try_note() {
+    pub(crate) fn note(&mut self, origin: Origin) {
+        if let Err(error) = self.try_note(origin) {
             tracing::warn!(%error, "the list of compiled handlers is not written: the next start compiles anew");
         }
     }
 
-    fn try_note(&mut self) -> io::Result<()> {
+    fn try_note(&mut self, origin: Origin) -> io::Result<()> {
         let mut whole = BTreeMap::new();
         let mut list = String::new();
         for (name, path) in files(&self.entries)? {
@@ -145,10 +163,11 @@ impl Compiled {
                 Some(known) => known,
                 None => {
                     fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-                    Whole { sum: sum_of(&path)?, stamp: stamp(&fs::symlink_metadata(&path)?) }
+                    let listed = Listed { sum: sum_of(&path)?, origin };
+                    Whole { listed, stamp: stamp(&fs::symlink_metadata(&path)?) }
                 }
             };
-            list.push_str(&format!("{}  {name}\n", known.sum));
+            list.push_str(&format!("{} {:016x} {name}\n", known.listed.sum, known.listed.origin.0));
             whole.insert(name, known);
         }
         self.whole = whole;
@@ -164,14 +183,20 @@ impl Compiled {
         fs::rename(&new, &self.sums)
     }
 
-    /// The sums of the list by entry; none where there is no list that can be trusted.
-    fn listed(&self) -> BTreeMap<String, String> {
+    /// The list by path; empty where there is none that can be trusted.
+    fn listed(&self) -> BTreeMap<String, Listed> {
         let trusted = fs::symlink_metadata(&self.sums)
             .is_ok_and(|metadata| is_own_file(&metadata) && metadata.len() <= SUMS_BYTES_MAX);
         let list = if trusted { fs::read_to_string(&self.sums).unwrap_or_default() } else { String::new() };
-        let line = |line: &str| line.split_once("  ").map(|(sum, name)| (name.to_owned(), sum.to_owned()));
-        list.lines().filter_map(line).collect()
+        list.lines().filter_map(read_line).collect()
     }
+}
+
+fn read_line(line: &str) -> Option<(String, Listed)> {
+    let (sum, rest) = line.split_once(' ')?;
+    let (origin, name) = rest.split_once(' ')?;
+    let origin = Origin(u64::from_str_radix(origin, 16).ok()?);
+    Some((name.to_owned(), Listed { sum: sum.to_owned(), origin }))
 }
 
 /// Makes a folder, or checks that it is ours alone.

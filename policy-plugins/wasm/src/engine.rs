@@ -1,13 +1,16 @@
 //! The machine that programs run on: an engine of wasmtime's, and places for instances.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use tokio::sync::Semaphore;
 use wasmtime::{
     Cache, Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result,
     WasmBacktraceDetails,
 };
 
+use crate::cache::Origin;
 use crate::limits::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 use crate::threads::Threads;
 
@@ -55,6 +58,15 @@ impl Machine {
         threads.ticker.add(&engine);
         let places = Semaphore::new(PLACES as usize);
         Ok(Self { engine, places, threads: Arc::clone(threads), cache: cache.cloned() })
+    }
+
+    /// What compiling this here comes from: the content, and what the machine makes of it.
+    pub(crate) fn origin(&self, content: &[u8]) -> Origin {
+        let mut hasher = DefaultHasher::new();
+        self.engine.precompile_compatibility_hash().hash(&mut hasher);
+        let sum = digest::digest(&digest::SHA256, content);
+        sum.as_ref().hash(&mut hasher);
+        Origin(hasher.finish())
     }
 
     /// How often something was found compiled.

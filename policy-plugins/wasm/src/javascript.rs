@@ -239,7 +239,10 @@ mod tests {
 
     #[test]
     fn a_place_after_a_message_is_taken_off() {
-        assert_eq!(place_after("TypeError: x is no function at 12:7"), Some(("TypeError: x is no function", 12, 7)));
+        assert_eq!(
+            place_after("TypeError: x is no function at 12:7"),
+            Some(("TypeError: x is no function", 12, 7))
+        );
         assert_eq!(place_after("Error: look at this"), None);
         assert_eq!(place_after("Error: at 1:x"), None);
     }

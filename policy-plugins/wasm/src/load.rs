@@ -91,7 +91,8 @@ impl LoadedProgram {
         entries.sort();
         entries.dedup();
         if entries.is_empty() {
-            let help = "write export default { async outbound(request, env, ctx) { return fetch(request); } }";
+            let help =
+                "write export default { async outbound(request, env, ctx) { return fetch(request); } }";
             return Err(whole("the file offers no handler", Some(help)));
         }
         let report = LoadReport {
@@ -140,7 +141,8 @@ fn link(
     host::add_reveal(&mut linker).map_err(|error| unlinked(&error))?;
     let linked = linker.instantiate_pre(&component).map_err(|error| unlinked(&error))?;
     let code = RevealingHandlerPre::new(linked).map_err(|error| {
-        let help = "build it for the world sluicegate:policy/handler of wit/policy.wit, and export `outbound`";
+        let help =
+            "build it for the world sluicegate:policy/handler of wit/policy.wit, and export `outbound`";
         whole(format!("the component exports no handler: {}", said(&error)), Some(help))
     })?;
     Ok((code, imports))

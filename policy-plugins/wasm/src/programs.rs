@@ -3,7 +3,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
@@ -11,8 +12,8 @@ use aws_lc_rs::digest;
 use sluicegate_policy::{ProgramKind, ScriptProblem};
 
 use crate::bindings::engine::EnginePre;
-use crate::cache::Compiled;
-use crate::embedded::{EmbeddedText, embedded_text};
+use crate::cache::{Compiled, Origin};
+use crate::embedded::{ENGINE, EmbeddedText, embedded_text};
 use crate::engine::{Calls, Machine};
 use crate::javascript;
 use crate::load::LoadedProgram;
@@ -25,13 +26,23 @@ use crate::threads::Threads;
 /// put it in force.
 const RECENT_MAX: usize = 4;
 
+/// Compiles a program into the folder of the cache in another process, which gives back all that a
+/// compiler takes of memory. There it is [`Programs::load`] with the same folder.
+pub type Helper = Box<dyn Fn(ProgramKind, &[u8]) -> io::Result<()> + Send + Sync>;
+
 /// Loads and runs programs. One for a process; nothing is made before the first program.
-#[derive(Debug)]
 pub struct Programs {
-    /// The folder of the cache.
-    cache: Option<PathBuf>,
+    materials: Materials,
     /// Held while a program is loaded: one at a time is compiled.
     workshop: Mutex<Workshop>,
+}
+
+/// What loading is given.
+#[derive(Default)]
+struct Materials {
+    /// The folder of the cache.
+    cache: Option<PathBuf>,
+    helper: Option<Helper>,
 }
 
 /// What loading needs, each made at its first use.
@@ -43,6 +54,15 @@ struct Workshop {
     javascript: Option<JavaScript>,
     loaded: HashMap<Key, Weak<LoadedProgram>>,
     recent: VecDeque<Arc<LoadedProgram>>,
+}
+
+/// What is to be compiled.
+struct Job<'content> {
+    /// The program, for a helper.
+    kind: ProgramKind,
+    content: &'content [u8],
+    /// Of what is compiled for it, which for JavaScript is the engine.
+    origin: Origin,
 }
 
 /// A kind, and SHA-256 of a content.
@@ -60,7 +80,15 @@ impl Programs {
     /// and is made if it is not there; without it every start compiles anew.
     #[must_use]
     pub fn new(cache: Option<PathBuf>) -> Arc<Self> {
-        Arc::new(Self { cache, workshop: Mutex::default() })
+        Arc::new(Self { materials: Materials { cache, helper: None }, workshop: Mutex::default() })
+    }
+
+    /// The same, with somebody who is asked to compile what is not in the cache. Where that fails it is
+    /// compiled here.
+    #[must_use]
+    pub fn with_helper(cache: PathBuf, helper: Helper) -> Arc<Self> {
+        let materials = Materials { cache: Some(cache), helper: Some(helper) };
+        Arc::new(Self { materials, workshop: Mutex::default() })
     }
 
     /// Loads a program as it will be run: compiles it or finds it compiled, checks what it imports and
@@ -83,7 +111,7 @@ impl Programs {
         if let Some(known) = workshop.loaded.get(&key).and_then(Weak::upgrade) {
             return Ok(known);
         }
-        let program = Arc::new(workshop.load(self.cache.as_deref(), kind, content)?);
+        let program = Arc::new(workshop.load(&self.materials, kind, content)?);
         let report = program.report();
         tracing::debug!(
             file,
@@ -106,30 +134,31 @@ impl Programs {
 impl Workshop {
     fn load(
         &mut self,
-        cache: Option<&Path>,
+        materials: &Materials,
         kind: ProgramKind,
         content: &[u8],
     ) -> Result<LoadedProgram, ScriptProblem> {
         match (kind, embedded_text(content)) {
-            (ProgramKind::JavaScript, _) => self.load_javascript(cache, content),
-            (ProgramKind::Component, Some(embedded)) => self.load_embedded(cache, content, &embedded),
+            (ProgramKind::JavaScript, _) => self.load_javascript(materials, content),
+            (ProgramKind::Component, Some(embedded)) => self.load_embedded(materials, content, &embedded),
             (ProgramKind::Component, None) => {
-                let machine = self.components(cache)?;
-                self.compiling(|| LoadedProgram::component(&machine, content))
+                let machine = self.components(materials)?;
+                let job = Job { kind, content, origin: machine.origin(content) };
+                self.compile(materials, &job, || LoadedProgram::component(&machine, content))
             }
         }
     }
 
     fn load_javascript(
         &mut self,
-        cache: Option<&Path>,
+        materials: &Materials,
         content: &[u8],
     ) -> Result<LoadedProgram, ScriptProblem> {
         // What is no text needs no engine.
         javascript::read(content)?;
         let began = Instant::now();
         let was_made = self.javascript.is_some();
-        let JavaScript { machine, engine } = self.javascript(cache)?;
+        let JavaScript { machine, engine } = self.javascript(materials, content)?;
         let from_cache = was_made || machine.cache_hits() > 0;
         let engine_time = began.elapsed();
         let mut program = LoadedProgram::javascript(&machine, &engine, content)?;
@@ -141,49 +170,54 @@ impl Workshop {
     /// Loads a text in a component: running it is running the component.
     fn load_embedded(
         &mut self,
-        cache: Option<&Path>,
+        materials: &Materials,
         content: &[u8],
         embedded: &EmbeddedText<'_>,
     ) -> Result<LoadedProgram, ScriptProblem> {
         if !embedded.is_of_this_version() {
             let help = "build it again with this version: sluicegate policy build FILE.js -o FILE.wasm; or \
                         name the .js file";
-            return Err(whole("the component holds JavaScript with the engine of another version", Some(help)));
+            return Err(whole(
+                "the component holds JavaScript with the engine of another version",
+                Some(help),
+            ));
         }
         check_length(ProgramKind::JavaScript, embedded.text.as_bytes())?;
         let mut program = self
-            .load_javascript(cache, embedded.text.as_bytes())
+            .load_javascript(materials, embedded.text.as_bytes())
             .map_err(|problem| javascript::elsewhere(problem, embedded.file, embedded.text))?;
         program.report.bytes = content.len();
         Ok(program)
     }
 
     /// The machine for components.
-    fn components(&mut self, cache: Option<&Path>) -> Result<Arc<Machine>, ScriptProblem> {
+    fn components(&mut self, materials: &Materials) -> Result<Arc<Machine>, ScriptProblem> {
         if let Some(machine) = &self.components {
             return Ok(Arc::clone(machine));
         }
-        let machine = self.machine(cache, Calls::Synchronous)?;
+        let machine = self.machine(materials, Calls::Synchronous)?;
         Ok(Arc::clone(self.components.insert(machine)))
     }
 
-    /// The engine of JavaScript.
-    fn javascript(&mut self, cache: Option<&Path>) -> Result<JavaScript, ScriptProblem> {
+    /// The engine of JavaScript; `content` is a text that it is wanted for.
+    fn javascript(&mut self, materials: &Materials, content: &[u8]) -> Result<JavaScript, ScriptProblem> {
         if let Some(javascript) = &self.javascript {
             return Ok(javascript.clone());
         }
-        let machine = self.machine(cache, Calls::Asynchronous)?;
-        let engine = self.compiling(|| javascript::prepare(&machine).map_err(|error| unmade(&error)))?;
+        let machine = self.machine(materials, Calls::Asynchronous)?;
+        let job = Job { kind: ProgramKind::JavaScript, content, origin: machine.origin(ENGINE) };
+        let prepare = || javascript::prepare(&machine).map_err(|error| unmade(&error));
+        let engine = self.compile(materials, &job, prepare)?;
         Ok(self.javascript.insert(JavaScript { machine, engine }).clone())
     }
 
-    fn machine(&mut self, cache: Option<&Path>, calls: Calls) -> Result<Arc<Machine>, ScriptProblem> {
+    fn machine(&mut self, materials: &Materials, calls: Calls) -> Result<Arc<Machine>, ScriptProblem> {
         let threads = match &self.threads {
             Some(threads) => Arc::clone(threads),
             None => {
                 let threads = Arc::new(Threads::start().map_err(|error| unmade(&error.into()))?);
                 // With the first machine, so that no folder is made before there is a use for it.
-                self.compiled = cache.and_then(Compiled::open);
+                self.compiled = materials.cache.as_deref().and_then(Compiled::open);
                 Arc::clone(self.threads.insert(threads))
             }
         };
@@ -192,21 +226,26 @@ impl Workshop {
     }
 
     /// Compiles something, or finds it compiled, with the cache checked before and listed after.
-    fn compiling<T>(
+    fn compile<T>(
         &mut self,
+        materials: &Materials,
+        job: &Job<'_>,
         compile: impl FnOnce() -> Result<T, ScriptProblem>,
     ) -> Result<T, ScriptProblem> {
         let Some(compiled) = &mut self.compiled else {
             return compile();
         };
-        if let Err(error) = compiled.check() {
-            let help = "remove the folder of compiled handlers; it is made again";
-            return Err(whole(format!("compiled handlers on disk cannot be checked: {error}"), Some(help)));
+        compiled.check().map_err(|error| unchecked(&error))?;
+        if let (Some(helper), false) = (&materials.helper, compiled.has(job.origin)) {
+            if let Err(error) = helper(job.kind, job.content) {
+                tracing::warn!(%error, "a handler is compiled by the gate itself: the memory stays taken");
+            }
+            compiled.check().map_err(|error| unchecked(&error))?;
         }
         let misses = compiled.cache().cache_misses();
         let made = compile();
         if compiled.cache().cache_misses() > misses {
-            compiled.note();
+            compiled.note(job.origin);
         }
         made
     }
@@ -221,10 +260,15 @@ impl Workshop {
     }
 }
 
-impl fmt::Debug for Workshop {
+impl fmt::Debug for Programs {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Workshop").field("loaded", &self.loaded.len()).finish_non_exhaustive()
+        formatter.debug_struct("Programs").field("cache", &self.materials.cache).finish_non_exhaustive()
     }
+}
+
+fn unchecked(error: &io::Error) -> ScriptProblem {
+    let help = "remove the folder of compiled handlers; it is made again";
+    whole(format!("compiled handlers on disk cannot be checked: {error}"), Some(help))
 }
 
 fn check_length(kind: ProgramKind, content: &[u8]) -> Result<(), ScriptProblem> {

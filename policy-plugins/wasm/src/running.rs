@@ -61,13 +61,8 @@ impl Running {
         let (line, line_end) = Line::new();
         let mut state = State::new(&bound, &environment, input, line, &log);
         state.source = program.source.clone();
-        let job = Job {
-            program: Arc::clone(program),
-            entry,
-            file: file.clone(),
-            state,
-            meter: Arc::clone(&meter),
-        };
+        let job =
+            Job { program: Arc::clone(program), entry, file: file.clone(), state, meter: Arc::clone(&meter) };
         let (tell, end) = oneshot::channel();
         let task = threads.spawn(job.run(tell));
         Self { line: line_end, end: Some(end), asked: false, task, log, meter, file }

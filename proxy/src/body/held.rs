@@ -39,7 +39,7 @@ pub enum HeldBody {
         /// These, as far as they have not been given out again.
         start: Bytes,
         /// What follows.
-        rest: Box<HeldBody>,
+        rest: Box<Self>,
     },
     /// One of two readers of a body.
     Tee(TeeBody),

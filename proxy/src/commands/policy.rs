@@ -41,7 +41,7 @@ pub(crate) enum PolicyCommand {
     #[command(
         after_help = "What comes out is checked as the gate would, and only kept if it passes. `policy check` says what it\n\
         can reach.\n\n\
-        github.js     needs no build: the gate runs it as it is. It is checked; with -o a component is made of it\n\
+        github.js     needs no build: the gate runs the text. It is checked; -o makes a component of it\n\
         github.py     needs componentize-py: pip install componentize-py==0.25.1\n\
         github/       the folder of a Rust crate: needs cargo and rustup target add wasm32-unknown-unknown\n\
         module.wasm   a core module that another compiler made for policy.wit; needs -o\n\n\

@@ -74,12 +74,13 @@ pub(crate) fn run(options: &BuildOptions) -> Result<u8, CommandError> {
     if source != Source::Python && (options.reveal || !options.python_path.is_empty()) {
         return Err(CommandError::Usage("--reveal and --python-path are for handlers in Python".to_owned()));
     }
+    let programs = Programs::new(None);
     match source {
-        Source::JavaScript => javascript(options),
+        Source::JavaScript => javascript(options, &programs),
         Source::Python => {
             let output = options.output.clone().unwrap_or_else(|| options.source.with_extension("wasm"));
             let built = python::build(options, &output)?;
-            keep(&built, &output, options)
+            keep(&built, &output, options, &programs)
         }
         Source::Module => {
             let output = options
@@ -87,12 +88,12 @@ pub(crate) fn run(options: &BuildOptions) -> Result<u8, CommandError> {
                 .as_ref()
                 .ok_or_else(|| CommandError::Usage("name the component: --output FILE".to_owned()))?;
             let built = rust::component(&read(&options.source, MODULE_BYTES_MAX)?)?;
-            keep(&built, output, options)
+            keep(&built, output, options, &programs)
         }
         Source::Crate => {
             let built = rust::build(&options.source, options.build_std.then_some(&*options.rustc))?;
             let output = options.output.clone().unwrap_or_else(|| options.source.join(&built.name));
-            keep(&rust::component(&built.module)?, &output, options)
+            keep(&rust::component(&built.module)?, &output, options, &programs)
         }
     }
 }
@@ -115,12 +116,12 @@ fn source(path: &Path) -> Result<Source, CommandError> {
 }
 
 /// The gate runs the text itself: it is checked, and made a component only where one is asked for.
-fn javascript(options: &BuildOptions) -> Result<u8, CommandError> {
+fn javascript(options: &BuildOptions, programs: &Programs) -> Result<u8, CommandError> {
     let (path, kind) = (&options.source, ProgramKind::JavaScript);
     let content = read(path, kind.bytes_max() as u64)?;
     let file = path.to_string_lossy();
     let form = HandlerFile::Program(kind);
-    let report = match ProgramReport::load(&Programs::new(None), &file, form, &content) {
+    let report = match ProgramReport::load(programs, &file, form, &content) {
         Ok(report) => report,
         Err(problem) => return program::refused(&file, &content, &problem, options.json),
     };
@@ -128,7 +129,7 @@ fn javascript(options: &BuildOptions) -> Result<u8, CommandError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         // The gate read it as text, so nothing is lost.
         let component = embed_text(&name, &String::from_utf8_lossy(&content));
-        return keep(&component, output, options);
+        return keep(&component, output, options, programs);
     }
     if options.json {
         print_json(&report.answer())?;
@@ -139,7 +140,12 @@ fn javascript(options: &BuildOptions) -> Result<u8, CommandError> {
 }
 
 /// Checks what was built as the gate would, puts it in its place, and tells of it.
-fn keep(component: &[u8], output: &Path, options: &BuildOptions) -> Result<u8, CommandError> {
+fn keep(
+    component: &[u8],
+    output: &Path,
+    options: &BuildOptions,
+    programs: &Programs,
+) -> Result<u8, CommandError> {
     let file = output.to_string_lossy();
     if ProgramKind::of_file(&file) != Some(ProgramKind::Component) {
         return Err(CommandError::Usage(format!(
@@ -148,7 +154,7 @@ fn keep(component: &[u8], output: &Path, options: &BuildOptions) -> Result<u8, C
         )));
     }
     let form = HandlerFile::Program(ProgramKind::Component);
-    match ProgramReport::load(&Programs::new(None), &file, form, component) {
+    match ProgramReport::load(programs, &file, form, component) {
         Ok(report) => {
             output::write(output, component)?;
             if options.json {

@@ -26,7 +26,7 @@ fn c01_a_token_reaches_the_origin_and_never_the_workload(language: Language) {
     let paths =
         ["/token", "/basic", "/query-secret", "/body-secret", "/show-secret", "/reveal", "/wrong-host"];
     let urls: Vec<_> = paths.iter().map(|path| format!("https://scenario.test{path}")).collect();
-    let own = ["curl", "-sS", "-w", "\n%{http_code}\n", "--max-time", "50"];
+    let own = ["curl", "-sS", "-X", "POST", "-w", "\n%{http_code}\n", "--max-time", "50"];
     let command = [&own[..], &urls.iter().map(String::as_str).collect::<Vec<_>>()].concat();
     let needles = [token.as_str(), &basic, &STANDARD.encode(&token)];
     // Under `run`: the gate and its workload have the same user, and the scan looks into all it can.
@@ -71,7 +71,7 @@ fn c03_nothing_goes_out_over_plain_http(language: Language) {
     let stage = Stage::new(&world, language);
     let gate = stage.serve();
     for path in ["/token", "/basic", "/query-secret", "/body-secret"] {
-        let answer = gate.ask_url(&format!("http://scenario.test{path}"), &[]);
+        let answer = gate.ask_url(&format!("http://scenario.test{path}"), &["-X", "POST"]);
         answer.assert_refused(403, "secret_over_plain_http");
     }
     stage.site.assert_untouched();

@@ -34,7 +34,8 @@ pub(crate) struct Stage<'world> {
 }
 
 impl<'world> Stage<'world> {
-    /// Origins that answer with what they were asked: `origin: METHOD PATH`.
+    /// Origins that answer with what they were asked, but for the query, which may hold a secret:
+    /// `origin: METHOD PATH`.
     pub(crate) fn new(world: &'world World, language: Language) -> Self {
         language.place(world);
         let agrees = Arc::new(AtomicBool::new(true));
@@ -42,7 +43,10 @@ impl<'world> Stage<'world> {
         let site = Site::answering(world, move |request| match request.authority.as_str() {
             "callout.test" if callout.load(Ordering::SeqCst) => Reply::text("yes"),
             "callout.test" => Reply::text("no"),
-            _ => Reply::text(format!("origin: {} {}", request.method, request.path)),
+            _ => {
+                let path = request.path.split('?').next().unwrap_or_default();
+                Reply::text(format!("origin: {} {path}", request.method))
+            }
         });
         let kept = Kept::lend(world, &language.to_string().to_lowercase());
         Self { world, language, site, token: new_token(), agrees, kept }

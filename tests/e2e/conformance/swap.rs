@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use e2e::{Attached, World};
+use e2e::{Attached, World, wait_until};
 use serde_json::json;
 
 use crate::language::Language;
@@ -87,13 +87,13 @@ fn h01_one_connection_gets_a_then_b(language: Language) {
         set(name);
         assert_eq!(connection.greeting(), name);
     }
-    let log = gate.gate.log();
-    let served: Vec<_> = log
-        .iter()
-        .filter(|line| line["kind"] == "exchange")
-        .map(|line| line["handler"].as_str().unwrap())
-        .collect();
-    assert_eq!(served, ["a", "b", "other", "a", "other", "b"], "{log:#?}");
+    let served = || {
+        let log = gate.gate.log();
+        let exchanges = log.iter().filter(|line| line["kind"] == "exchange");
+        exchanges.map(|line| line["handler"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    wait_until("the last line", DEADLINE, || served().len() == 6);
+    assert_eq!(served(), ["a", "b", "other", "a", "other", "b"]);
 }
 
 /// How many policies are put in force under load, and how long each stays at least.

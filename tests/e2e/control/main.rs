@@ -3,6 +3,7 @@
 
 mod approvals;
 mod approvals_scope;
+mod building;
 mod commands;
 mod hosts;
 mod overrides;

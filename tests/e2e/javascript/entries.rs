@@ -129,7 +129,7 @@ fn a_file_that_cannot_be_bound_is_told_of() {
             &["outbound", "named:n"],
         ),
         ("throws", outbound, "throw new Error(\"at the start\");", &["at the start", "x.js:1:"]),
-        ("syntax", outbound, "export default {\n  outbound( { },\n};\n", &["x.js:2:"]),
+        ("syntax", outbound, "export default {\n  outbound(request { },\n};\n", &["x.js:2:"]),
         (
             "import",
             outbound,

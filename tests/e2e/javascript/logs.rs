@@ -49,7 +49,7 @@ fn a_failure_is_told_with_its_place_to_the_author_and_not_to_the_workload() {
     let mistakes = [
         ("throws", "    throw new Error(\"inner workings\");", "3:", "inner workings"),
         ("unknown", "    const x = 1;\n    return noSuchThing(request);", "4:", "noSuchThing"),
-        ("null", "    return null.x;", "3:", "null"),
+        ("null", "    const none = null;\n    return none.x;", "4:", "null"),
         ("rejects", "    await Promise.reject(new RangeError(\"of a promise\"));", "3:", "of a promise"),
         ("later", "    await null;\n    throw new Error(\"after a wait\");", "4:", "after a wait"),
         ("text", "    throw \"no error\";", "", "no error"),

@@ -157,7 +157,8 @@ fn keys_are_put_on_outside_and_responses_are_not_compressed() {
     assert_eq!(request.header("authorization"), [format!("Bearer {token}")]);
     assert_eq!(request.header("x-api-key"), [""; 0]);
     assert_eq!(request.header("accept-encoding"), [""; 0]);
-    assert_eq!(outcome.only_exchange()["credentials"], json!(["OPENAI_API_KEY"]));
+    let [fetch] = outcome.lines("fetch")[..] else { panic!("{outcome:?}") };
+    assert_eq!(fetch["credentials"], json!(["OPENAI_API_KEY"]));
 }
 
 #[test]
@@ -285,13 +286,36 @@ fn a_long_stream_is_within_the_limits() {
 }
 
 #[test]
+fn a_long_prompt_passes_and_one_that_is_too_long_is_told() {
+    let world = World::new("meter-prompt");
+    let origin = Origin::start(&world, |_| {
+        Reply::new(200, format!(r#"{{"usage":{CHAT_USAGE}}}"#)).header("content-type", "application/json")
+    });
+    let gate = start(&world, &origin, &[]);
+    let url = "https://api.openai.com/v1/chat/completions";
+    for (mebibytes, status) in [(3, "200"), (5, "400")] {
+        let prompt = r#"say \"ü\"\n"#.repeat(mebibytes * 1024 * 1024 / 12);
+        let asked = format!(r#"{{"model":"gpt-5","messages":[{{"role":"user","content":"{prompt}"}}]}}"#);
+        let curl = ["curl", "-sS", "-w", "\n%{http_code}", "--data-binary", "@-", url];
+        let got = gate.job(curl).stdin(asked).run();
+        assert!(got.stdout.ends_with(&format!("\n{status}")), "{mebibytes} MiB: {got:?}");
+        assert!(
+            status == "200" || got.stdout.contains("the request is longer than 4194304 bytes"),
+            "{got:?}"
+        );
+    }
+    wait_for_lines(&gate, "language model used", 1);
+    assert!(origin.only_request().body_length > 3_000_000);
+}
+
+#[test]
 fn what_cannot_be_metered_is_not_sent() {
     let world = World::new("meter-unknown");
     let origin = Origin::start(&world, answer);
     let gate = start(&world, &origin, &[]);
     for (path, asked, status) in [
         ("images/generations", json!({ "model": "gpt-5" }), "403"),
-        ("chat/completions", json!({ "model": "gpt-unpriced" }), "403"),
+        ("chat/completions", json!({ "model": "gpt-5-pro" }), "403"),
         ("chat/completions", json!({ "messages": [] }), "400"),
         ("responses", json!({ "model": "gpt-5", "background": true }), "400"),
     ] {

@@ -135,3 +135,32 @@ fn nothing_is_made_before_the_first_program() {
     drop(programs);
     assert!(fs::read_dir(&folder).is_err(), "an unreadable text needs no engine");
 }
+
+#[test]
+fn a_helper_compiles_what_is_not_there_and_nothing_else() {
+    let (_outer, folder) = folder();
+    let asked = Arc::new(std::sync::Mutex::new(0));
+    let programs = || {
+        let (asked, theirs) = (Arc::clone(&asked), folder.clone());
+        let helper = move |kind: ProgramKind, content: &[u8]| {
+            *asked.lock().unwrap() += 1;
+            let there = Programs::new(Some(theirs.clone()));
+            there
+                .load(kind, "handler.wasm", content)
+                .map(drop)
+                .map_err(|problem| io::Error::other(problem.message))
+        };
+        Programs::with_helper(folder.clone(), Box::new(helper))
+    };
+    let load = |content: &[u8]| programs().load(ProgramKind::Component, "handler.wasm", content);
+    for _ in 0..2 {
+        assert!(load(&handler(FETCH)).unwrap().report().from_cache);
+        assert_eq!(*asked.lock().unwrap(), 1);
+    }
+    let other = handler("unreachable");
+    assert!(load(&other).unwrap().report().from_cache);
+    assert_eq!(*asked.lock().unwrap(), 2);
+    // What nobody can compile is refused in the words of the gate itself.
+    let problem = load(&other[..other.len() / 2]).unwrap_err();
+    assert!(problem.message.starts_with("the component cannot be compiled: "), "{}", problem.message);
+}

@@ -102,7 +102,10 @@ async fn each_error_means_what_the_world_says() {
         let program = load(ProgramKind::Component, &error(tag, text)).unwrap();
         let came = run(&program, ProgramKind::Component, Sent::default()).await;
         let error = came.error();
-        assert_eq!((error.fault, &*error.message, &*error.file), (HandlerFault::Threw, message, "handler.wasm"));
+        assert_eq!(
+            (error.fault, &*error.message, &*error.file),
+            (HandlerFault::Threw, message, "handler.wasm")
+        );
     }
 }
 
@@ -139,7 +142,9 @@ fn foreign_imports_are_refused_and_named() {
     let content = component(&format!("(component {})", names.concat()));
     let problem = load(ProgramKind::Component, &content).unwrap_err();
     assert!(
-        problem.message.starts_with("the component imports what handlers do not have: wasi:cli/thing0@0.2.0, "),
+        problem
+            .message
+            .starts_with("the component imports what handlers do not have: wasi:cli/thing0@0.2.0, "),
         "{}",
         problem.message
     );
@@ -195,8 +200,5 @@ fn h_reveal_is_seen_from_the_imports() {
     );
     let program = load(ProgramKind::Component, &component(&text)).unwrap();
     assert!(program.exports().needs_reveal);
-    assert_eq!(
-        program.report().imports,
-        ["sluicegate:policy/http@0.1.0", "sluicegate:policy/reveal@0.1.0"]
-    );
+    assert_eq!(program.report().imports, ["sluicegate:policy/http@0.1.0", "sluicegate:policy/reveal@0.1.0"]);
 }

@@ -47,7 +47,7 @@ async fn a_loop_ends_when_its_time_is_up() {
 async fn looping_programs_leave_others_their_turn() {
     let looping = load(KIND, &handler("(loop (br 0)) unreachable")).unwrap();
     let good = load(KIND, &handler(FETCH)).unwrap();
-    let limits = HandlerLimits { program_cpu: Duration::from_secs(2), ..HandlerLimits::default() };
+    let limits = HandlerLimits { program_cpu: Duration::from_millis(500), ..HandlerLimits::default() };
     let loops: Vec<_> = (0..4).map(|_| limited(limits.clone())).collect();
     let looping = loops.into_iter().map(|sent| {
         let program = looping.clone();

@@ -75,8 +75,31 @@ async fn a_handler_that_takes_all_memory_is_ended() {
 }
 
 #[tokio::test]
+async fn endless_recursion_is_an_error_that_can_be_caught() {
+    let came = outbound("const f = (n) => f(n + 1) + 1; return new Response(f(0));", Sent::default()).await;
+    assert_eq!(came.error().fault, HandlerFault::Threw);
+    assert!(came.error().message.contains("stack"), "{}", came.error().message);
+    let body = "const f = (n) => f(n + 1) + 1; try { f(0); } catch (error) { return new Response(error.name); }";
+    let came = outbound(body, Sent::default()).await;
+    assert_eq!(came.status(), StatusCode::OK, "{:?}", came.step);
+}
+
+#[tokio::test]
+async fn a_body_without_end_is_ended() {
+    let came = outbound("return new Response('x'.repeat(100e6));", Sent::default()).await;
+    assert_eq!(came.error().fault, HandlerFault::Limit, "{:?}", came.step);
+}
+
+#[tokio::test]
+async fn a_value_that_stands_for_a_secret_is_not_in_an_error() {
+    let came = outbound("throw new Error(`no ${env.TOKEN} here`);", Sent::default()).await;
+    assert_eq!(&*came.error().message, "Error: no <secret TOKEN> here");
+}
+
+#[tokio::test]
 async fn nothing_is_kept_from_one_request_to_the_next() {
-    let text = "let count = 0; export default { outbound() { count += 1; return new Response(String(count)); } };";
+    let text =
+        "let count = 0; export default { outbound() { count += 1; return new Response(String(count)); } };";
     let program = load(KIND, text.as_bytes()).unwrap();
     for _ in 0..3 {
         assert_eq!(run(&program, KIND, Sent::default()).await.text(), "1");
@@ -130,7 +153,7 @@ fn what_cannot_be_loaded_says_where_and_what_to_do() {
         assert!(problem.help.clone().unwrap_or_default().contains(help), "{text}: {problem:?}");
         assert!(problem.at.end <= text.len());
         if let Some(lines) = lines {
-            let line = 1 + text[..problem.at.start].matches('\n').count();
+            let line = 1 + text.bytes().take(problem.at.start).filter(|byte| *byte == b'\n').count();
             assert!(lines.contains(&line), "{problem:?}");
         }
     }

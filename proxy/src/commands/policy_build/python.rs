@@ -24,7 +24,8 @@ const OFTEN: &str = "the messages above are of componentize-py. What the handler
 pub(super) fn build(options: &BuildOptions, output: &Path) -> Result<Vec<u8>, BuildError> {
     let file = &options.source;
     let module = module(file)?;
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let work = Workplace::beside(output)?;
     let (wit, component) = (work.path().join("wit"), work.path().join("component.wasm"));
     fs::create_dir(&wit)
@@ -36,7 +37,7 @@ pub(super) fn build(options: &BuildOptions, output: &Path) -> Result<Vec<u8>, Bu
     command.arg("-d").arg(&wit);
     command.args(["-w", if options.reveal { "revealing-handler" } else { "handler" }]);
     command.args(["componentize", "--stub-wasi", module]);
-    for folder in options.python_path.iter().map(|path| &**path).chain([folder]) {
+    for folder in std::iter::once(folder).chain(options.python_path.iter().map(|path| &**path)) {
         command.arg("-p").arg(folder);
     }
     // Standard output is for the result of this command.

@@ -39,6 +39,8 @@ struct Package {
     name: String,
     version: String,
     manifest_path: PathBuf,
+    /// None for what is in a folder of the author's.
+    source: Option<String>,
 }
 
 /// What cargo says of something that it made, as far as it matters.
@@ -100,13 +102,20 @@ fn packages(folder: &Path) -> Result<Vec<Package>, BuildError> {
 
 /// Panics name files: what they say shall not depend on where, and by whom, it was built.
 fn remapped(packages: &[Package]) -> Vec<String> {
-    let folder = |package: &Package| package.manifest_path.parent().map(Path::to_owned);
-    packages
+    let mut flags: Vec<String> = packages
         .iter()
         .filter_map(|package| {
-            Some(remap(&folder(package)?, &format!("/{}-{}", package.name, package.version)))
+            let folder = package.manifest_path.parent()?;
+            if package.source.as_ref().is_some_and(|source| source.starts_with("registry+")) {
+                // The folder of all of them, so that those of the standard library are met too.
+                return Some(remap(folder.parent()?, "/crates"));
+            }
+            Some(remap(folder, &format!("/{}-{}", package.name, package.version)))
         })
-        .collect()
+        .collect();
+    flags.sort();
+    flags.dedup();
+    flags
 }
 
 fn remap(from: &Path, to: &str) -> String {
@@ -165,14 +174,25 @@ not of cargo
 
     #[test]
     fn folders_are_replaced_by_names() {
-        let packages = [Package {
-            name: "wit-bindgen".into(),
-            version: "0.61.1".into(),
-            manifest_path: "/home/me/.cargo/registry/src/x/wit-bindgen-0.61.1/Cargo.toml".into(),
-        }];
-        let expected =
-            "--remap-path-prefix=/home/me/.cargo/registry/src/x/wit-bindgen-0.61.1=/wit-bindgen-0.61.1";
-        assert_eq!(remapped(&packages), [expected]);
+        let package = |name: &str, folder: &str, source: Option<&str>| Package {
+            name: name.into(),
+            version: "0.1.0".into(),
+            manifest_path: Path::new(folder).join("Cargo.toml"),
+            source: source.map(Into::into),
+        };
+        let registry = Some("registry+https://github.com/rust-lang/crates.io-index");
+        let packages = [
+            package("one", "/home/me/.cargo/registry/src/x/one-0.1.0", registry),
+            package("two", "/home/me/.cargo/registry/src/x/two-0.1.0", registry),
+            package("own", "/home/me/own", None),
+            package("other", "/home/me/.cargo/git/checkouts/other/1", Some("git+https://git.test/other")),
+        ];
+        let expected = [
+            "--remap-path-prefix=/home/me/.cargo/git/checkouts/other/1=/other-0.1.0",
+            "--remap-path-prefix=/home/me/.cargo/registry/src/x=/crates",
+            "--remap-path-prefix=/home/me/own=/own-0.1.0",
+        ];
+        assert_eq!(remapped(&packages), expected);
     }
 
     #[test]
