@@ -13,6 +13,7 @@ use crate::attach::{self, Namespace};
 use crate::capture::Ready;
 use crate::causes::in_words;
 use crate::commands::{self, ControlCommand};
+use crate::compiling;
 use crate::exit;
 use crate::instance::{Instance, InstanceError, InstanceSettings, Loaded, random};
 use crate::log_command::{self, LogCommand};
@@ -58,6 +59,14 @@ enum Command {
     Completion {
         /// Which shell
         shell: Shell,
+    },
+    /// Compile the program on standard input; the gate runs this by itself
+    #[command(name = compiling::SUBCOMMAND, hide = true)]
+    Compile {
+        /// What it is
+        kind: compiling::Kind,
+        /// The folder of compiled programs
+        folder: PathBuf,
     },
 }
 
@@ -145,6 +154,7 @@ impl Cli {
                 drop(write!(io::stderr(), "sluicegate: {}\n{hint}", in_words(&error)));
                 exit::IO
             }),
+            Command::Compile { kind, folder } => compiling::compile(kind, folder),
             Command::Completion { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "sluicegate", &mut script);

@@ -33,7 +33,7 @@ use crate::name_server::NameServer;
 use crate::state::{State, StateFile};
 use crate::trust::TrustError;
 use crate::watch::{is_changeable, watch_document};
-use crate::{exit, flow, folders, udp};
+use crate::{compiling, exit, flow, folders, udp};
 
 /// Events that a slow front end may be behind.
 const EVENTS_MAX: usize = 256;
@@ -212,7 +212,10 @@ impl InstanceSettings {
     /// There is no state folder.
     pub fn programs(&self) -> Result<Arc<Programs>, InstanceError> {
         let folder = state_folder(self.state.clone())?.join("programs");
-        Ok(Programs::new((!self.shares_files || !is_changeable(&folder)).then_some(folder)))
+        if self.shares_files && is_changeable(&folder) {
+            return Ok(Programs::new(None));
+        }
+        Ok(compiling::programs(folder))
     }
 }
 

@@ -28,6 +28,7 @@ pub mod capture;
 pub mod causes;
 pub mod cli;
 mod commands;
+pub mod compiling;
 pub mod control;
 pub mod controller;
 pub mod credentials;

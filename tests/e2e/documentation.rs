@@ -196,6 +196,84 @@ fn handler_reference_md_is_what_the_program_prints() {
     );
 }
 
+/// Checks a handler's text by `sluicegate policy check`; what the engine is compiled to is kept in `state`.
+fn check_handler(state: &Path, text: &str) {
+    let test = std::env::current_exe().unwrap();
+    let program = test.ancestors().nth(2).unwrap().join("sluicegate");
+    fs::write(state.join("handler.js"), text).unwrap();
+    let output = Command::new(program)
+        .args(["policy", "check", "--state", ".", "handler.js"])
+        .env_clear()
+        .current_dir(state)
+        .output()
+        .expect("./test builds sluicegate");
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn javascript_of_the_guides_is_accepted() {
+    let state = tempfile::tempdir().unwrap();
+    let guide = read("docs/javascript.md");
+    let blocks = between(&guide, "```js\n", "```");
+    assert!(blocks.len() >= 8, "{} blocks", blocks.len());
+    for block in blocks {
+        // A fragment stands inside of a handler.
+        let is_whole = block.contains("export ");
+        let whole =
+            format!("export default async (request, env, ctx, headers, url, order) => {{\n{block}}};\n");
+        check_handler(state.path(), if is_whole { block } else { &whole });
+    }
+    let readme = read("README.md");
+    for (text, example) in [
+        (between(&readme, "```js\n", "```")[0], "javascript-read-only/handlers/read_only.js"),
+        (between(&guide, "```js\n", "```")[0], "javascript-read-only/handlers/read_only.js"),
+    ] {
+        assert_eq!(text, read(&format!("examples/{example}")), "is not what examples/{example} has");
+    }
+    let example = read("examples/javascript-answer-then-go-on/handlers/count_words.js");
+    assert!(
+        guide.contains(&format!("```js\n{example}```")),
+        "docs/javascript.md shows another count_words.js"
+    );
+}
+
+#[test]
+fn handlers_of_components_md_are_those_of_the_examples() {
+    let guide = read("docs/components.md");
+    for (language, file) in [
+        ("rust", "examples/handler-in-rust/src/lib.rs"),
+        ("python", "examples/handler-in-python/read_only.py"),
+    ] {
+        let shown = between(&guide, &format!("```{language}\n"), "```")[0];
+        assert!(read(file).ends_with(shown), "docs/components.md does not show {file}");
+    }
+}
+
+#[test]
+fn components_md_has_every_interface_of_the_world() {
+    let (guide, wit) = (read("docs/components.md"), read("policy-plugins/wit/policy.wit"));
+    let interfaces = between(&wit, "\ninterface ", " {");
+    assert!(interfaces.len() >= 11, "{interfaces:?}");
+    for interface in interfaces {
+        assert!(
+            guide.contains(&format!("\n| `{interface}` | ")),
+            "docs/components.md does not have {interface}"
+        );
+    }
+}
+
+#[test]
+fn javascript_md_has_every_global_that_handlers_find() {
+    let (guide, shim) = (read("docs/javascript.md"), read("policy-plugins/javascript/shim/globals.js"));
+    let names = between(&shim, "const NAMES = {\n", "\n};")[0].lines();
+    let names: Vec<_> = names.filter_map(|line| line.trim().split([',', ':']).next()).collect();
+    assert!(names.len() >= 20, "{names:?}");
+    for name in names {
+        let ways = [format!("`{name}`"), format!("`{name}."), format!("`{name}("), format!("{name}(")];
+        assert!(ways.iter().any(|way| guide.contains(way)), "docs/javascript.md does not have {name}");
+    }
+}
+
 #[test]
 fn links_lead_to_files() {
     for document in files("", ".md") {

@@ -6,8 +6,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use e2e::{Gate, Origin, Outcome, Reply, World, new_token};
-use serde_json::Value;
+use e2e::{Attached, Gate, Origin, Outcome, Reply, World, new_token};
+use serde_json::{Value, json};
+
+use crate::kept::Kept;
+
+#[path = "conformance/kept.rs"]
+mod kept;
 
 /// A file of the repository.
 fn repository(path: &str) -> PathBuf {
@@ -26,12 +31,57 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// The document of an example as it is after its README was followed: a handler that is built is there.
+fn ready(folder: &Path, scratch: &Path) -> PathBuf {
+    let name = folder.file_name().unwrap().to_str().unwrap();
+    let document = folder.join("sluicegate.toml");
+    if !name.starts_with("handler-in-") {
+        return document;
+    }
+    let language = name.trim_start_matches("handler-in-");
+    let built = repository(&format!("target/guests/{name}.wasm"));
+    let copy = scratch.join(name);
+    fs::create_dir(&copy).unwrap();
+    fs::copy(&built, copy.join("read_only.wasm"))
+        .unwrap_or_else(|error| panic!("{}: {error}: run scripts/{language}-guests", built.display()));
+    fs::copy(document, copy.join("sluicegate.toml")).unwrap();
+    copy.join("sluicegate.toml")
+}
+
 /// A gate with the policy of an example, in which these hosts are found at `origin`.
 fn gate<'world>(world: &'world World, example: &str, hosts: &[&str], origin: SocketAddr) -> Gate<'world> {
     let policy = fs::read_to_string(repository(&format!("examples/{example}/sluicegate.toml"))).unwrap();
     let authorities: Vec<_> = hosts.iter().map(|host| format!("{host}:443")).collect();
     let resolve: Vec<_> = authorities.iter().map(|authority| (authority.as_str(), origin)).collect();
     world.gate(&format!("{policy}\n{}", world.upstream(&resolve)))
+}
+
+/// The gate of an example with a handler in JavaScript, in a namespace that clients are run in.
+fn javascript<'world>(
+    world: &'world World,
+    example: &str,
+    hosts: &[&str],
+    origin: SocketAddr,
+    variables: &[(&str, &str)],
+) -> Attached<'world> {
+    for handler in fs::read_dir(repository(&format!("examples/{example}/handlers"))).unwrap() {
+        let handler = handler.unwrap();
+        let name = format!("handlers/{}", handler.file_name().to_str().unwrap());
+        world.file(&name, fs::read(handler.path()).unwrap());
+    }
+    let kept = Kept::lend(world, "javascript");
+    let gate = gate(world, example, hosts, origin).named("box").flag("--container-id").flag("blue");
+    let gate = variables.iter().fold(gate, |gate, (name, value)| gate.env(name, value)).attach();
+    kept.keep();
+    gate
+}
+
+/// What a client that asks so in this gate prints: the body and the status.
+#[track_caller]
+fn asked(gate: &Attached<'_>, arguments: &[&str]) -> String {
+    let outcome = gate.run(curl(arguments));
+    outcome.assert_success();
+    outcome.stdout
 }
 
 /// curl that shows the status after the body.
@@ -56,11 +106,14 @@ fn every_example_is_accepted_without_a_warning() {
         .collect();
     assert!(folders.len() >= 9, "{folders:?}");
     let overview = fs::read_to_string(repository("examples/README.md")).unwrap();
+    // The engine of JavaScript is compiled once for all.
+    let state = tempfile::tempdir().unwrap();
+    let kept = state.path().to_str().unwrap();
     for folder in folders {
         let name = folder.file_name().unwrap().to_str().unwrap();
         assert!(overview.contains(&format!("]({name})")), "examples/README.md does not name {name}");
         assert!(folder.join("README.md").is_file(), "{name} has no README.md");
-        let checked = check(&folder.join("sluicegate.toml"), &[]);
+        let checked = check(&ready(&folder, state.path()), &["--state", kept]);
         assert_eq!(checked.status.code(), Some(0), "{name}: {}", text(&checked.stderr));
         assert_eq!(text(&checked.stderr), "", "{name}");
         assert!(text(&checked.stdout).starts_with("sluicegate.toml: ok ("), "{}", text(&checked.stdout));
@@ -235,6 +288,97 @@ fn closed_network_refuses_in_its_own_words() {
     assert_eq!(body["host"], "example.org");
     assert_eq!(body["id"], outcome.only_exchange()["request_id"]);
     assert_eq!(world.arrivals(), e2e::Arrivals::default());
+}
+
+#[test]
+fn javascript_read_only() {
+    let world = World::new("js-read-only");
+    let origin = Origin::start(&world, |_| Reply::text("notes"));
+    let gate = javascript(&world, "javascript-read-only", &["example.org"], origin.address(), &[]);
+    assert_eq!(asked(&gate, &["https://example.org/"]), "notes 200");
+    assert_eq!(asked(&gate, &["-d", "x", "https://example.org/"]), "read only\n 405");
+    assert_eq!(origin.only_request().method, "GET");
+    let log = gate.log();
+    let line = log.iter().find(|line| line["kind"] == "handler").unwrap();
+    assert_eq!(line["message"], "blue tried POST https://example.org/");
+}
+
+#[test]
+fn javascript_token_for_one_host() {
+    let world = World::new("js-token");
+    let origin = Origin::start(&world, |_| Reply::text("me"));
+    let token = new_token();
+    let hosts = ["vcs.example.com", "api.example.com"];
+    let name = "javascript-token-for-one-host";
+    let gate = javascript(&world, name, &hosts, origin.address(), &[("VCS_TOKEN", &token)]);
+    let answer = asked(&gate, &["-H", "x-auth-token: mine", "https://vcs.example.com/v1/me"]);
+    assert_eq!(answer, "me 200");
+    assert_eq!(origin.only_request().header("x-auth-token"), [token.as_str()]);
+
+    let refused = asked(&gate, &["https://api.example.com/"]);
+    assert!(refused.contains("no key is stored for blue") && refused.ends_with(" 403"), "{refused}");
+    gate.operator(["kv", "put", "KEYS", "blue", "key-of-blue"]).run().assert_success();
+    assert_eq!(asked(&gate, &["https://api.example.com/"]), "me 200");
+    let last = origin.requests().pop().unwrap();
+    assert_eq!(last.header("authorization"), ["Bearer key-of-blue"]);
+    assert_eq!(last.header("x-auth-token"), [""; 0]);
+    assert!(gate.log().iter().all(|line| !line.to_string().contains(&token)));
+}
+
+#[test]
+fn javascript_stores_as_hosts() {
+    let world = World::new("js-stores");
+    let nowhere = SocketAddr::from(([192, 0, 2, 1], 443));
+    let gate = javascript(&world, "javascript-stores-as-hosts", &[], nowhere, &[]);
+    let large = world.home_file("large", "0123456789".repeat(300_000)).display().to_string();
+    assert_eq!(asked(&gate, &["http://my.kv/greeting"]), "no such key\n 404");
+    assert_eq!(asked(&gate, &["-X", "PUT", "-d", "hello", "http://my.kv/greeting"]), " 204");
+    assert_eq!(asked(&gate, &["http://my.kv/greeting"]), "hello 200");
+    assert_eq!(asked(&gate, &["-X", "DELETE", "http://my.kv/greeting"]), " 204");
+    assert_eq!(asked(&gate, &["http://my.kv/greeting"]), "no such key\n 404");
+    assert_eq!(asked(&gate, &["-X", "POST", "-d", "x", "http://my.kv/a"]), "GET, PUT or DELETE\n 405");
+
+    let typed = ["-T", &large, "-H", "content-type: text/x-digits", "http://objects.internal/large"];
+    assert_eq!(asked(&gate, &typed), " 204");
+    let sum = gate.run(["sh", "-c", &format!("curl -sS http://objects.internal/large | cmp - {large}")]);
+    sum.assert_success().assert_stdout("");
+    let typed = ["curl", "-sS", "-o", "/dev/null", "-w", "%{content_type}", "http://objects.internal/large"];
+    gate.run(typed).assert_success().assert_stdout("text/x-digits");
+    assert_eq!(asked(&gate, &["-X", "DELETE", "http://objects.internal/large"]), " 204");
+    assert_eq!(asked(&gate, &["http://objects.internal/large"]), "no such object\n 404");
+    assert_eq!(world.arrivals(), e2e::Arrivals::default());
+}
+
+#[test]
+fn javascript_open_then_closed() {
+    let world = World::new("js-open-closed");
+    let origin = Origin::start(&world, |_| Reply::text("clone"));
+    let hosts = ["git.example.test", "other.example.test"];
+    let gate = javascript(&world, "javascript-open-then-closed", &hosts, origin.address(), &[]);
+    let url = "https://git.example.test/";
+    assert!(asked(&gate, &[url]).contains("\"reason\":\"not_named\""));
+    let params = r#"{"allowedHostnames":["git.example.test","packages.example.test"]}"#;
+    gate.operator(["handler", "set", "allowHosts", "--params", params]).run().assert_success();
+    assert_eq!(asked(&gate, &[url]), "clone 200");
+    let other = asked(&gate, &["https://other.example.test/"]);
+    assert!(other.contains("other.example.test is not needed for the set-up"), "{other}");
+    gate.operator(["handler", "set", "noHttp"]).run().assert_success();
+    let closed = asked(&gate, &[url]);
+    assert!(closed.contains("the network is closed") && closed.ends_with(" 403"), "{closed}");
+    assert_eq!(origin.requests().len(), 1);
+}
+
+#[test]
+fn javascript_answer_then_go_on() {
+    let world = World::new("js-go-on");
+    let origin = Origin::start(&world, |_| Reply::text("one two  three\nfour"));
+    let example = "javascript-answer-then-go-on";
+    let mut gate = javascript(&world, example, &["api.example.com"], origin.address(), &[]);
+    for (nth, total) in [(1, 4), (2, 8)] {
+        assert_eq!(asked(&gate, &["https://api.example.com/"]), "one two  three\nfour 200");
+        let line = gate.wait_for_log(|line| line["kind"] == "handler" && line["fields"]["total"] == total);
+        assert_eq!(line["fields"], json!({"words": 4, "total": total}), "request {nth}: {line}");
+    }
 }
 
 #[test]

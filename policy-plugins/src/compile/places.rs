@@ -48,7 +48,7 @@ fn keys(document: &Document, lines: &Lines) -> HashMap<Box<str>, usize> {
         .collect()
 }
 
-fn limits(entry: &HandlerLimitsEntry) -> [(&'static str, Option<&Spanned<u64>>); 9] {
+fn limits(entry: &HandlerLimitsEntry) -> [(&'static str, Option<&Spanned<u64>>); 10] {
     [
         ("operations", entry.operations.as_ref()),
         ("call_depth", entry.call_depth.as_ref()),
@@ -57,6 +57,7 @@ fn limits(entry: &HandlerLimitsEntry) -> [(&'static str, Option<&Spanned<u64>>);
         ("effects", entry.effects.as_ref()),
         ("body_bytes", entry.body_bytes.as_ref()),
         ("log_lines", entry.log_lines.as_ref()),
+        ("memory_mib", entry.memory_mib.as_ref()),
         ("cpu_ms", entry.cpu_ms.as_ref()),
         ("wall_ms", entry.wall_ms.as_ref()),
     ]

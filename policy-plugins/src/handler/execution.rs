@@ -83,7 +83,7 @@ pub enum Outcome {
 
 /// What went wrong in a handler, for the log alone: the workload is not told.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{file}:{line}:{column}: {message}")]
+#[error("{}: {message}", self.place())]
 pub struct HandlerError {
     /// What kind of fault.
     pub fault: HandlerFault,
@@ -95,6 +95,14 @@ pub struct HandlerError {
     pub column: usize,
     /// What happened; never a secret's value.
     pub message: Box<str>,
+}
+
+impl HandlerError {
+    /// The file, and the place in it where that is known.
+    fn place(&self) -> String {
+        let Self { file, line, column, .. } = self;
+        if *line == 0 { file.to_string() } else { format!("{file}:{line}:{column}") }
+    }
 }
 
 /// Kinds of [`HandlerError`].

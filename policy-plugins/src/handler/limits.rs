@@ -22,7 +22,8 @@ pub struct HandlerLimits {
     pub log_lines: usize,
     /// Processor time of a script, over all runs of the request.
     pub cpu: Duration,
-    /// Processor time of a program: JavaScript or a component.
+    /// Processor time of a program: JavaScript or a component. After its answer, anew for each piece of a
+    /// body that it reads.
     pub program_cpu: Duration,
     /// Bytes of memory that a program may have.
     pub memory: usize,

@@ -124,8 +124,13 @@ impl Entries<'_> {
             self.push(key, shown(route.handler), Source::Runtime);
         }
         for route in written.outbound.all() {
-            let source = written.places.entry(&written.places.by_host, Some(route.position));
-            self.push(format!("outbound_by_host.{}", route.pattern), shown(route.handler), source);
+            let key = format!("outbound_by_host.{}", route.pattern);
+            // Those after the document's own came with the program of `outbound`.
+            let source = match written.places.by_host.get(route.position) {
+                Some(_) => written.places.entry(&written.places.by_host, Some(route.position)),
+                None => written.places.of("outbound"),
+            };
+            self.push(key, shown(route.handler), source);
         }
         if let Some(handler) = &runtime.catch_all {
             self.push("outbound", shown(handler), Source::Runtime);
@@ -133,7 +138,12 @@ impl Entries<'_> {
             self.written("outbound", shown(handler));
         }
         for (name, handler) in &written.handlers {
-            self.written(&format!("outbound_handlers.{name}"), shown(handler));
+            let key = format!("outbound_handlers.{name}");
+            let source = match written.places.of(&key) {
+                Source::Default => written.places.of("outbound"),
+                source => source,
+            };
+            self.push(key, shown(handler), source);
         }
     }
 
@@ -160,19 +170,26 @@ impl Entries<'_> {
 
     fn limits(&mut self) {
         let limits = &self.policy.written.environment.limits;
-        let table: [(&str, u128); 9] = [
-            ("operations", limits.operations.into()),
-            ("call_depth", limits.call_depth as u128),
-            ("string_bytes", limits.string_bytes as u128),
-            ("items", limits.items as u128),
-            ("effects", limits.effects as u128),
-            ("body_bytes", limits.body_bytes as u128),
-            ("log_lines", limits.log_lines as u128),
-            ("cpu_ms", limits.cpu.as_millis()),
-            ("wall_ms", limits.wall.as_millis()),
+        let (script, program) = (limits.cpu.as_millis(), limits.program_cpu.as_millis());
+        let cpu = if script == program {
+            script.to_string()
+        } else {
+            format!("{script} for scripts, {program} for programs")
+        };
+        let table = [
+            ("operations", limits.operations.to_string()),
+            ("call_depth", limits.call_depth.to_string()),
+            ("string_bytes", limits.string_bytes.to_string()),
+            ("items", limits.items.to_string()),
+            ("effects", limits.effects.to_string()),
+            ("body_bytes", limits.body_bytes.to_string()),
+            ("log_lines", limits.log_lines.to_string()),
+            ("memory_mib", (limits.memory >> 20).to_string()),
+            ("cpu_ms", cpu),
+            ("wall_ms", limits.wall.as_millis().to_string()),
         ];
         for (key, value) in table {
-            self.written(&format!("handler_limits.{key}"), value.to_string());
+            self.written(&format!("handler_limits.{key}"), value);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How much memory a process has with one idle handler: `footprint CACHE FILE [SECONDS]`.
+//! How much memory a process has with one idle handler: `footprint CACHE FILE [SECONDS]`; `-` for no cache.
 #![expect(clippy::unwrap_used, reason = "for whoever measures")]
 #![expect(clippy::print_stdout, reason = "for whoever measures")]
 

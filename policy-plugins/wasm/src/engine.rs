@@ -18,9 +18,10 @@ use crate::threads::Threads;
 const PLACES: u32 = 64;
 /// The most memory that a document can allow a program, in bytes.
 pub(crate) const MEMORY_MAX: usize = 256 << 20;
-/// What a place keeps of its memory from one instance to the next, in bytes: only pages that were
-/// written are cleared, and none has to be taken anew.
-const KEPT_MEMORY: usize = 16 << 20;
+/// What a place keeps of a memory from one instance to the next, in bytes: pages that were written are
+/// cleared, and need not be taken anew. More than one request of any language writes to; less than would
+/// hurt if all places had it.
+const KEPT_MEMORY: usize = 4 << 20;
 /// The same of its tables.
 const KEPT_TABLES: usize = 64 << 10;
 /// The stack of a program, in bytes.
@@ -42,7 +43,6 @@ pub(crate) struct Machine {
     pub(crate) engine: Engine,
     pub(crate) places: Semaphore,
     pub(crate) threads: Arc<Threads>,
-    cache: Option<Cache>,
 }
 
 impl Machine {
@@ -57,7 +57,7 @@ impl Machine {
         })?;
         threads.ticker.add(&engine);
         let places = Semaphore::new(PLACES as usize);
-        Ok(Self { engine, places, threads: Arc::clone(threads), cache: cache.cloned() })
+        Ok(Self { engine, places, threads: Arc::clone(threads) })
     }
 
     /// What compiling this here comes from: the content, and what the machine makes of it.
@@ -67,11 +67,6 @@ impl Machine {
         let sum = digest::digest(&digest::SHA256, content);
         sum.as_ref().hash(&mut hasher);
         Origin(hasher.finish())
-    }
-
-    /// How often something was found compiled.
-    pub(crate) fn cache_hits(&self) -> usize {
-        self.cache.as_ref().map_or(0, Cache::cache_hits)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sluicegate_policy::{Entry, HandlerFault, Outcome, Step};
+use sluicegate_policy::{Entry, Outcome, Step};
 use tokio::sync::oneshot;
 use wasmtime::component::Resource;
 use wasmtime::{Result, Store, UpdateDeadline};
@@ -111,9 +111,6 @@ fn answered(state: &mut State, meter: &Meter, file: &str, response: Resource<Res
     }
     match state.take_response(response) {
         Ok(response) => Step::Done(Outcome::Respond(response)),
-        Err(Refused::Told(Error::Denied(_))) => {
-            problem::failed(file, HandlerFault::Threw, "its response cannot be sent")
-        }
         Err(Refused::Told(error)) => problem::returned(state, file, error),
         Err(Refused::Ended(error)) => problem::trapped(state, meter, file, &error),
     }

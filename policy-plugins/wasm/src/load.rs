@@ -58,17 +58,12 @@ impl LoadedProgram {
     /// It is none, or not one of ours.
     pub(crate) fn component(machine: &Arc<Machine>, content: &[u8]) -> Result<Self, ScriptProblem> {
         let began = Instant::now();
-        let hits = machine.cache_hits();
         let (code, imports) = link(machine, content)?;
         let code = Code::Component(code);
         try_out(machine, &code, None)?.map_err(|why| whole(why, None))?;
         let needs_reveal = imports.iter().any(|name| name.starts_with(REVEAL));
-        let report = LoadReport {
-            bytes: content.len(),
-            imports,
-            compile_time: began.elapsed(),
-            from_cache: machine.cache_hits() > hits,
-        };
+        let report =
+            LoadReport { bytes: content.len(), imports, compile_time: began.elapsed(), from_cache: false };
         let exports = Exports { entries: vec![Entry::Outbound], needs_reveal };
         Ok(Self { machine: Arc::clone(machine), code, source: None, exports, report })
     }
@@ -99,7 +94,7 @@ impl LoadedProgram {
             bytes: content.len(),
             imports: reachable(machine, engine),
             compile_time: began.elapsed(),
-            from_cache: true,
+            from_cache: false,
         };
         let exports = Exports { entries, needs_reveal: false };
         Ok(Self { machine: Arc::clone(machine), code, source: Some(source), exports, report })

@@ -63,6 +63,11 @@ impl Meter {
         Duration::from_nanos(self.spent.load(Ordering::Relaxed))
     }
 
+    /// Begins to count anew. To be called while the program waits.
+    pub(crate) fn renew(&self) {
+        self.spent.store(0, Ordering::Relaxed);
+    }
+
     /// What the program may use.
     pub(crate) fn allowed(&self) -> Duration {
         Duration::from_nanos(self.allowed)

@@ -28,7 +28,7 @@ const RECENT_MAX: usize = 4;
 
 /// Compiles a program into the folder of the cache in another process, which gives back all that a
 /// compiler takes of memory. There it is [`Programs::load`] with the same folder.
-pub type Helper = Box<dyn Fn(ProgramKind, &[u8]) -> io::Result<()> + Send + Sync>;
+pub type Compiler = Box<dyn Fn(ProgramKind, &[u8]) -> io::Result<()> + Send + Sync>;
 
 /// Loads and runs programs. One for a process; nothing is made before the first program.
 pub struct Programs {
@@ -42,7 +42,7 @@ pub struct Programs {
 struct Materials {
     /// The folder of the cache.
     cache: Option<PathBuf>,
-    helper: Option<Helper>,
+    compiler: Option<Compiler>,
 }
 
 /// What loading needs, each made at its first use.
@@ -57,8 +57,8 @@ struct Workshop {
 }
 
 /// What is to be compiled.
-struct Job<'content> {
-    /// The program, for a helper.
+struct Wanted<'content> {
+    /// The program, for a compiler apart.
     kind: ProgramKind,
     content: &'content [u8],
     /// Of what is compiled for it, which for JavaScript is the engine.
@@ -80,14 +80,14 @@ impl Programs {
     /// and is made if it is not there; without it every start compiles anew.
     #[must_use]
     pub fn new(cache: Option<PathBuf>) -> Arc<Self> {
-        Arc::new(Self { materials: Materials { cache, helper: None }, workshop: Mutex::default() })
+        Arc::new(Self { materials: Materials { cache, compiler: None }, workshop: Mutex::default() })
     }
 
     /// The same, with somebody who is asked to compile what is not in the cache. Where that fails it is
     /// compiled here.
     #[must_use]
-    pub fn with_helper(cache: PathBuf, helper: Helper) -> Arc<Self> {
-        let materials = Materials { cache: Some(cache), helper: Some(helper) };
+    pub fn with_compiler(cache: PathBuf, compiler: Compiler) -> Arc<Self> {
+        let materials = Materials { cache: Some(cache), compiler: Some(compiler) };
         Arc::new(Self { materials, workshop: Mutex::default() })
     }
 
@@ -143,8 +143,12 @@ impl Workshop {
             (ProgramKind::Component, Some(embedded)) => self.load_embedded(materials, content, &embedded),
             (ProgramKind::Component, None) => {
                 let machine = self.components(materials)?;
-                let job = Job { kind, content, origin: machine.origin(content) };
-                self.compile(materials, &job, || LoadedProgram::component(&machine, content))
+                let hits = self.cache_hits();
+                let wanted = Wanted { kind, content, origin: machine.origin(content) };
+                let component = || LoadedProgram::component(&machine, content);
+                let mut program = self.compile(materials, &wanted, component)?;
+                program.report.from_cache = self.cache_hits() > hits;
+                Ok(program)
             }
         }
     }
@@ -157,9 +161,9 @@ impl Workshop {
         // What is no text needs no engine.
         javascript::read(content)?;
         let began = Instant::now();
-        let was_made = self.javascript.is_some();
+        let (was_made, hits) = (self.javascript.is_some(), self.cache_hits());
         let JavaScript { machine, engine } = self.javascript(materials, content)?;
-        let from_cache = was_made || machine.cache_hits() > 0;
+        let from_cache = was_made || self.cache_hits() > hits;
         let engine_time = began.elapsed();
         let mut program = LoadedProgram::javascript(&machine, &engine, content)?;
         program.report.compile_time += engine_time;
@@ -205,9 +209,9 @@ impl Workshop {
             return Ok(javascript.clone());
         }
         let machine = self.machine(materials, Calls::Asynchronous)?;
-        let job = Job { kind: ProgramKind::JavaScript, content, origin: machine.origin(ENGINE) };
+        let wanted = Wanted { kind: ProgramKind::JavaScript, content, origin: machine.origin(ENGINE) };
         let prepare = || javascript::prepare(&machine).map_err(|error| unmade(&error));
-        let engine = self.compile(materials, &job, prepare)?;
+        let engine = self.compile(materials, &wanted, prepare)?;
         Ok(self.javascript.insert(JavaScript { machine, engine }).clone())
     }
 
@@ -225,29 +229,34 @@ impl Workshop {
         Machine::new(&threads, cache, calls).map(Arc::new).map_err(|error| unmade(&error))
     }
 
-    /// Compiles something, or finds it compiled, with the cache checked before and listed after.
+    /// Compiles something or finds it compiled, with the cache checked before and listed after.
     fn compile<T>(
         &mut self,
         materials: &Materials,
-        job: &Job<'_>,
+        wanted: &Wanted<'_>,
         compile: impl FnOnce() -> Result<T, ScriptProblem>,
     ) -> Result<T, ScriptProblem> {
         let Some(compiled) = &mut self.compiled else {
             return compile();
         };
         compiled.check().map_err(|error| unchecked(&error))?;
-        if let (Some(helper), false) = (&materials.helper, compiled.has(job.origin)) {
-            if let Err(error) = helper(job.kind, job.content) {
-                tracing::warn!(%error, "a handler is compiled by the gate itself: the memory stays taken");
-            }
+        if let (Some(compiler), false) = (&materials.compiler, compiled.has(wanted.origin)) {
+            let compiled_apart = compiler(wanted.kind, wanted.content);
             compiled.check().map_err(|error| unchecked(&error))?;
+            if let (Err(error), false) = (compiled_apart, compiled.has(wanted.origin)) {
+                tracing::warn!(%error, "a handler is compiled by the gate itself, which keeps the memory");
+            }
         }
         let misses = compiled.cache().cache_misses();
         let made = compile();
         if compiled.cache().cache_misses() > misses {
-            compiled.note(job.origin);
+            compiled.note(wanted.origin);
         }
         made
+    }
+
+    fn cache_hits(&self) -> usize {
+        self.compiled.as_ref().map_or(0, |compiled| compiled.cache().cache_hits())
     }
 
     fn keep(&mut self, key: Key, program: &Arc<LoadedProgram>) {

@@ -7,7 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use sluicegate_policy::{
-    Answer, BoundHandler, Entry, Environment, HandlerAction, HandlerFault, HandlerInput, LogLine, Step,
+    Answer, BoundHandler, Effect, Entry, Environment, HandlerAction, HandlerFault, HandlerInput, LogLine,
+    Step,
 };
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -41,6 +42,10 @@ pub struct Running {
     end: Option<oneshot::Receiver<Step>>,
     /// Whether an effect is not answered yet.
     asked: bool,
+    /// Whether the workload was answered, and the program goes on.
+    has_responded: bool,
+    /// Whether the program gets its processor time anew with the next answer.
+    renews: bool,
     task: Option<AbortHandle>,
     log: Log,
     meter: Arc<Meter>,
@@ -65,7 +70,17 @@ impl Running {
             Job { program: Arc::clone(program), entry, file: file.clone(), state, meter: Arc::clone(&meter) };
         let (tell, end) = oneshot::channel();
         let task = threads.spawn(job.run(tell));
-        Self { line: line_end, end: Some(end), asked: false, task, log, meter, file }
+        Self {
+            line: line_end,
+            end: Some(end),
+            asked: false,
+            has_responded: false,
+            renews: false,
+            task,
+            log,
+            meter,
+            file,
+        }
     }
 
     /// What the program comes to next: [`Step::Await`], [`Step::Done`] or [`Step::Failed`]. May be
@@ -82,6 +97,9 @@ impl Running {
     /// Answers the effect that [`Self::next`] gave last.
     pub fn answer(&mut self, answer: Answer) {
         if std::mem::take(&mut self.asked) {
+            if std::mem::take(&mut self.renews) {
+                self.meter.renew();
+            }
             // An instance that has ended needs no answer.
             drop(self.line.answers.try_send(answer));
         }
@@ -92,7 +110,7 @@ impl Running {
         std::mem::take(&mut *self.log.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The processor time that the program has used.
+    /// The processor time that the program has used; after its answer, since the last piece of a body.
     #[must_use]
     pub fn cpu_time(&self) -> Duration {
         self.meter.spent()
@@ -110,6 +128,9 @@ impl Running {
         match self.line.effects.poll_recv(context) {
             Poll::Ready(Some(effect)) => {
                 self.asked = true;
+                self.has_responded |= matches!(effect, Effect::Respond(_));
+                // A body that streams for an hour is read by one program: its time is that of a piece.
+                self.renews = self.has_responded && matches!(effect, Effect::NextChunk(_));
                 Poll::Ready(Step::Await(effect))
             }
             // It asks nothing more: the end is to come.

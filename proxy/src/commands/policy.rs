@@ -20,7 +20,7 @@ pub(crate) enum PolicyCommand {
     Get(policy_get::GetOptions),
     /// Put a document in force in place of the one of the start, without a restart
     #[command(
-        after_help = "The document and the scripts that it names are read here and sent; it is all put in force, or\n\
+        after_help = "The document and the handlers that it names are read here and sent; it is all put in force, or\n\
         nothing is. What `host` and `handler` have changed stays. Requests under way end under the policy\n\
         they began with.\n\n\
         Examples:\n  sluicegate policy set --check new.toml\n  sluicegate policy set new.toml"

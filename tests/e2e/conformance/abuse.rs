@@ -7,13 +7,14 @@ use e2e::{World, wait_until};
 
 use crate::language::Language;
 use crate::scenarios::LOOP;
-use crate::stage::{Served, Stage};
+use crate::stage::{SLOW, Served, Stage};
 
 in_every_language! {
     h06_a_loop_ends_when_its_processor_time_is_over
     h06_what_wants_too_much_costs_its_own_request
     h06_loops_do_not_hold_up_other_requests
     h06_a_handler_that_takes_memory_leaves_the_gate_as_it_was
+    h06_waiting_costs_no_processor_time
 }
 
 /// What handlers do that they should not, but for loops: each is answered with 502.
@@ -106,6 +107,18 @@ fn h06_a_handler_that_takes_memory_leaves_the_gate_as_it_was(language: Language)
     let after = resident(&mut gate);
     // Nothing of it stays; one more instance may.
     assert!(after < before + 64 * 1024, "from {before} KiB to {after} KiB");
+}
+
+fn h06_waiting_costs_no_processor_time(language: Language) {
+    let world = World::new("h06-waits");
+    let stage = Stage::new(&world, language);
+    // Less than the origin takes, and more than any of the languages needs.
+    let document = stage.catch_all().replace("cpu_ms = 2000", "cpu_ms = 700");
+    let gate = stage.attach(stage.gate(&document));
+    let began = Instant::now();
+    gate.ask("/allow?slow", &[]).assert_body(200, "origin: GET /allow");
+    assert!(began.elapsed() >= SLOW, "{:?}", began.elapsed());
+    gate.ask("/loop", &[]).assert_refused(504, "handler_timeout");
 }
 
 /// A curl that asks hosts with another handler, and without one, so many times.

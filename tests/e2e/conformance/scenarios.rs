@@ -92,7 +92,7 @@ fn allow(gate: &Served<'_, '_>) {
     gate.ask("/allow", &["-H", "x-mine: 1"]).assert_body(200, "origin: GET /allow");
     let request = gate.arrived_one();
     assert_eq!((request.authority.as_str(), request.header("x-mine")), ("scenario.test", vec!["1"]));
-    assert_line(&gate.exchange(), &json!({"verdict": "allowed", "status": 200, "fetches": 1}));
+    assert_line(&gate.exchange("/allow"), &json!({"verdict": "allowed", "status": 200, "fetches": 1}));
     gate.ask("/allow", &["-d", "with a body"]).assert_body(200, "origin: POST /allow");
     assert_eq!(gate.arrived_one().body, b"with a body");
 }
@@ -102,7 +102,7 @@ fn deny(gate: &Served<'_, '_>) {
     answer.assert_refused(403, "denied_by_handler");
     assert!(answer.body.contains("denied by the conformance handler"), "{answer:#?}");
     assert_line(
-        &gate.exchange(),
+        &gate.exchange("/deny"),
         &json!({"verdict": "refused", "reason": "denied_by_handler", "status": 403}),
     );
     nothing_arrived(gate);
@@ -113,7 +113,7 @@ fn answer(gate: &Served<'_, '_>) {
     answer.assert_body(201, "answered\n");
     let headers = ["x-answer", "content-type", "content-length"].map(|name| answer.header(name));
     assert_eq!(headers, ["yes", "text/plain; charset=utf-8", "9"], "{answer:#?}");
-    let line = gate.exchange();
+    let line = gate.exchange("/answer");
     assert_line(
         &line,
         &json!({"verdict": "answered", "status": 201, "handler": gate.stage.language.handler()}),
@@ -165,14 +165,17 @@ fn callout(gate: &Served<'_, '_>) {
 fn caught(gate: &Served<'_, '_>) {
     gate.ask("/caught", &[]).assert_body(200, "caught");
     assert_line(
-        &gate.line("fetch"),
+        &gate.line("fetch", "/"),
         &json!({"verdict": "failed", "reason": "connect_failed", "host": "down.test"}),
     );
 }
 
 fn uncaught(gate: &Served<'_, '_>) {
     gate.ask("/uncaught", &[]).assert_refused(502, "connect_failed");
-    assert_line(&gate.exchange(), &json!({"verdict": "failed", "reason": "connect_failed", "status": 502}));
+    assert_line(
+        &gate.exchange("/uncaught"),
+        &json!({"verdict": "failed", "reason": "connect_failed", "status": 502}),
+    );
 }
 
 fn kv(gate: &Served<'_, '_>) {
@@ -230,7 +233,7 @@ fn token(gate: &Served<'_, '_>) {
     gate.skip_log();
     gate.ask("/token", &["-H", "authorization: Bearer mine"]).assert_body(200, "origin: GET /token");
     assert_eq!(gate.arrived_one().header("authorization"), [format!("Bearer {}", gate.stage.token)]);
-    assert_line(&gate.line("fetch"), &json!({"credentials": ["TOKEN"], "host": "scenario.test"}));
+    assert_line(&gate.line("fetch", "/token"), &json!({"credentials": ["TOKEN"], "host": "scenario.test"}));
     unlogged(gate);
 }
 
@@ -258,7 +261,7 @@ fn body_secret(gate: &Served<'_, '_>) {
 
 fn wrong_host(gate: &Served<'_, '_>) {
     gate.ask("/wrong-host", &[]).assert_refused(403, "secret_not_bound");
-    assert_line(&gate.exchange(), &json!({"verdict": "refused", "reason": "secret_not_bound"}));
+    assert_line(&gate.exchange("/wrong-host"), &json!({"verdict": "refused", "reason": "secret_not_bound"}));
     nothing_arrived(gate);
 }
 
@@ -266,7 +269,7 @@ fn show_secret(gate: &Served<'_, '_>) {
     let answer = gate.ask("/show-secret", &[]);
     answer.assert_refused(502, "handler_failed");
     assert!(!answer.body.contains(&gate.stage.token), "{answer:#?}");
-    let detail = gate.exchange()["detail"].as_str().unwrap().to_owned();
+    let detail = gate.exchange("/show-secret")["detail"].as_str().unwrap().to_owned();
     assert!(detail.contains("TOKEN") || detail.contains("secret"), "{detail}");
 }
 
@@ -367,7 +370,7 @@ fn recurse(gate: &Served<'_, '_>) {
 fn endless(gate: &Served<'_, '_>) {
     gate.skip_log();
     gate.ask("/loop", &[]).assert_refused(504, "handler_timeout");
-    let line = gate.exchange();
+    let line = gate.exchange("/loop");
     assert_line(&line, &json!({"verdict": "failed", "reason": "handler_timeout", "status": 504}));
     named(gate, &line);
 }
@@ -379,7 +382,7 @@ fn failed(gate: &Served<'_, '_>, path: &str) {
     let answer = gate.ask(path, &[]);
     answer.assert_refused(502, "handler_failed");
     assert!(!answer.body.contains("broken") && !answer.body.contains("handlers/"), "{answer:#?}");
-    let line = gate.exchange();
+    let line = gate.exchange(path);
     assert_line(
         &line,
         &json!({"verdict": "failed", "reason": "handler_failed", "status": 502, "path": path}),
@@ -394,6 +397,7 @@ fn named(gate: &Served<'_, '_>, line: &serde_json::Value) {
     assert_line(line, &json!({"handler": handler}));
     assert!(line["handler_version"].as_str().is_some_and(|version| version.len() == 12), "{line:#}");
     let detail = line["detail"].as_str().unwrap_or_default();
+    eprintln!("{}: {detail}", gate.stage.language);
     let cause =
         detail.trim_start_matches(handler).trim_start_matches(|c: char| c == ':' || c.is_ascii_digit());
     assert!(cause.trim().len() > 5, "no cause in {line:#}");

@@ -14,6 +14,9 @@ use crate::language::Language;
 /// How long a line of the log, or anything else that is about to happen, may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// How long an origin takes that is asked for something with the query `slow`.
+pub(crate) const SLOW: Duration = Duration::from_millis(1_500);
+
 /// What every gate of these tests is called.
 pub(crate) const NAME: &str = "box";
 
@@ -35,7 +38,7 @@ pub(crate) struct Stage<'world> {
 
 impl<'world> Stage<'world> {
     /// Origins that answer with what they were asked, but for the query, which may hold a secret:
-    /// `origin: METHOD PATH`.
+    /// `origin: METHOD PATH`; with the query `slow` after [`SLOW`].
     pub(crate) fn new(world: &'world World, language: Language) -> Self {
         language.place(world);
         let agrees = Arc::new(AtomicBool::new(true));
@@ -44,8 +47,9 @@ impl<'world> Stage<'world> {
             "callout.test" if callout.load(Ordering::SeqCst) => Reply::text("yes"),
             "callout.test" => Reply::text("no"),
             _ => {
-                let path = request.path.split('?').next().unwrap_or_default();
-                Reply::text(format!("origin: {} {path}", request.method))
+                let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+                let delay = if query == "slow" { SLOW } else { Duration::ZERO };
+                Reply::text(format!("origin: {} {path}", request.method)).after(delay)
             }
         });
         let kept = Kept::lend(world, &language.to_string().to_lowercase());
@@ -126,25 +130,20 @@ impl Served<'_, '_> {
         Answer::of(&self.gate.run(curl(url, arguments)))
     }
 
-    /// The line of the exchange that came after those which were asked for before.
+    /// The line of the exchange for this path, among those that were not looked at before: it may be
+    /// written after the answer has arrived.
     #[track_caller]
-    pub(crate) fn exchange(&self) -> Value {
-        self.line("exchange")
+    pub(crate) fn exchange(&self, path: &str) -> Value {
+        self.line("exchange", path)
     }
 
-    /// The first line of this kind among those that were written after the last one looked at; further
-    /// lines before it are passed over.
+    /// The same for a line of another kind.
     #[track_caller]
-    pub(crate) fn line(&self, kind: &str) -> Value {
+    pub(crate) fn line(&self, kind: &str, path: &str) -> Value {
         let mut found = None;
-        wait_until(&format!("a line of {kind}"), DEADLINE, || {
-            let log = self.gate.log();
-            found = log
-                .iter()
-                .enumerate()
-                .skip(self.lines.get())
-                .find(|(_, line)| line["kind"] == kind)
-                .map(|(number, line)| (number, line.clone()));
+        wait_until(&format!("the {kind} of {path}"), DEADLINE, || {
+            let lines = self.gate.log().into_iter().enumerate().skip(self.lines.get());
+            found = lines.into_iter().find(|(_, line)| line["kind"] == kind && line["path"] == path);
             found.is_some()
         });
         let (number, line) = found.unwrap();

@@ -127,7 +127,7 @@ fn what_is_waited_for_goes_on_after_the_answer() {
     let line = gate.wait_for_log(|line| line["kind"] == "handler");
     assert_line(&line, &json!({"level": "warn", "message": "later", "fields": {"status": 200}}));
     assert_eq!(site.tls.only_request().body, b"afterwards");
-    assert!(gate.log().iter().any(|line| line["kind"] == "fetch" && line["host"] == "after.test"));
+    gate.wait_for_log(|line| line["kind"] == "fetch" && line["host"] == "after.test");
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn a_body_that_is_too_long_to_be_read_fails_and_can_still_be_sent() {
     assert_answer(&gate, &["-d", &short, "https://h.test/"], &short);
     assert_answer(&gate, &["-d", &long, "https://h.test/caught"], "TypeError");
     assert_told(&gate, &["-d", &long, "https://h.test/"], "502 handler_failed");
-    let log = gate.log();
+    let log = crate::support::settled(&gate, 3);
     let detail = of_kind(&log, "exchange").last().unwrap()["detail"].as_str().unwrap().to_owned();
     assert!(detail.contains("1000") && detail.contains("handlers/reads.js:"), "{detail}");
 }

@@ -175,7 +175,7 @@ fn ctx_and_env_say_what_there_is() {
     let (body, told) = answer(&outcome);
     assert_eq!(told, "200 ", "{outcome:?}\n{:#?}", gate.log());
     let seen: serde_json::Value = serde_json::from_str(body).unwrap();
-    let log = gate.log();
+    let log = crate::support::settled(&gate, 1);
     let line = crate::support::of_kind(&log, "exchange")[0];
     crate::support::assert_line(
         &seen,

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     assert_answer, assert_line, assert_told, attach, catch_all, curl, document, handler, of_kind, script,
+    settled,
 };
 
 #[test]
@@ -21,7 +22,7 @@ fn console_writes_lines_with_fields() {
     );
     let gate = attach(&world, &catch_all(&world, &site, "logs", &[]));
     assert_answer(&gate, &["http://h.test/"], "done");
-    let log = gate.log();
+    let log = settled(&gate, 1);
     let lines = of_kind(&log, "handler");
     let request_id = &of_kind(&log, "exchange")[0]["request_id"];
     assert_eq!(lines.len(), 6, "{lines:#?}");
@@ -72,10 +73,10 @@ fn a_failure_is_told_with_its_place_to_the_author_and_not_to_the_workload() {
     let names: Vec<_> = mistakes.iter().map(|(name, ..)| format!("{name}.test")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let gate = attach(&world, &document(&world, &site, &text, &names));
-    for (name, _, at, message) in mistakes {
+    for (number, (name, _, at, message)) in mistakes.into_iter().enumerate() {
         let url = format!("https://{name}.test/");
         let body = assert_told(&gate, &["-d", "x", &url], "502 handler_failed");
-        let log = gate.log();
+        let log = settled(&gate, number + 1);
         let line = of_kind(&log, "exchange").pop().unwrap();
         assert_line(line, &json!({"verdict": "failed", "reason": "handler_failed", "status": 502}));
         let told: Value = serde_json::from_str(&body).unwrap();
@@ -166,7 +167,7 @@ fn a_secret_is_shown_by_its_name_wherever_it_is_written_down() {
     let gate = world.gate(&document(&world, &site, text, &[])).env("TOKEN", &token);
     let gate = crate::support::start(&world, gate);
     assert_told(&gate, &["https://api.test/"], "502 handler_failed");
-    let log = gate.log();
+    let log = settled(&gate, 1);
     let lines = of_kind(&log, "handler");
     let shown = "<secret TOKEN>";
     assert_line(

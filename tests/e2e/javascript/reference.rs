@@ -3,8 +3,9 @@
 use e2e::{Site, World, new_token};
 use serde_json::json;
 
-use crate::support::{assert_answer, assert_line, assert_told, of_kind, operator, script, start};
-use crate::support::{attach, document};
+use crate::support::{
+    assert_answer, assert_line, assert_told, attach, document, of_kind, operator, script, settled, start,
+};
 
 /// The files as they are.
 const READ_ONLY: &str = include_str!("reference/1.js");
@@ -22,7 +23,7 @@ fn what_is_not_get_is_refused_with_an_answer_of_its_own() {
     assert_answer(&gate, &["https://api.test/x"], "origin: api.test");
     let body = assert_told(&gate, &["-d", "x", "https://api.test/x?y"], "405 ");
     assert_eq!(body, "read only");
-    let log = gate.log();
+    let log = settled(&gate, 2);
     assert_line(
         of_kind(&log, "handler")[0],
         &json!({"level": "info", "message": "c-1 tried POST https://api.test/x?y"}),
@@ -108,7 +109,7 @@ fn open_for_the_set_up_and_closed_afterwards() {
     operator(&gate, &["handler", "clear"]);
     assert_told(&gate, &["https://git.example.test/"], "403 not_named");
     assert_eq!(site.requests().len(), 2);
-    let log = gate.log();
+    let log = settled(&gate, 10);
     let handlers: Vec<_> =
         of_kind(&log, "exchange").iter().filter_map(|line| line["handler"].as_str()).collect();
     assert_eq!(handlers, [&["allowHosts"; 3][..], &["noHttp"; 3]].concat());

@@ -1,8 +1,9 @@
 //! Gates with a handler in JavaScript, and clients that print what they got.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use e2e::{Attached, Gate, Outcome, Site, World};
+use e2e::{Attached, Gate, Outcome, Site, World, wait_until};
 use serde_json::Value;
 
 use crate::kept::Kept;
@@ -98,6 +99,16 @@ pub(crate) fn assert_line(record: &Value, fields: &Value) {
     for (name, value) in fields.as_object().unwrap() {
         assert_eq!(record[name], *value, "{name} in {record:#}");
     }
+}
+
+/// The log, once it has the lines of this many exchanges: a line may be written after the answer has
+/// arrived.
+#[track_caller]
+pub(crate) fn settled(gate: &Attached<'_>, exchanges: usize) -> Vec<Value> {
+    wait_until(&format!("{exchanges} exchanges"), Duration::from_secs(10), || {
+        of_kind(&gate.log(), "exchange").len() >= exchanges
+    });
+    gate.log()
 }
 
 /// The lines of one kind.

@@ -77,11 +77,13 @@ fn npm_installs_and_publishes_nothing() {
 export npm_config_update_notifier=false npm_config_fund=false
 echo '//registry.npmjs.org/:_authToken=stolen' >.npmrc
 mkdir project && cd project
-npm install --silent gatecheck >&2 && node -p 'require("gatecheck")'
+npm install --silent --audit=true gatecheck >&2 && node -p 'require("gatecheck")'
+npm audit >&2
 cd node_modules/gatecheck
-npm publish 2>&1; npm unpublish --force gatecheck@1.0.0 2>&1; npm deprecate gatecheck@1.0.0 no 2>&1
+npm unpublish --force gatecheck@1.0.0 2>&1; npm deprecate gatecheck@1.0.0 no 2>&1
 npm dist-tag add gatecheck@1.0.0 old 2>&1; npm owner add eve gatecheck 2>&1; npm token list 2>&1
 npm whoami 2>&1
+cd ../.. && echo '{ "name": "mine", "version": "1.0.0" }' >package.json && npm publish 2>&1
 curl -sS -X PUT -d '{}' https://registry.npmjs.org/-/user/org.couchdb.user:eve
 "#;
     let hosts = [("registry.npmjs.org", nginx.address())];
@@ -89,13 +91,11 @@ curl -sS -X PUT -d '{}' https://registry.npmjs.org/-/user/org.couchdb.user:eve
     let outcome = gate.job(["sh", "-c", script]).deadline(DEADLINE).run();
     assert!(outcome.stdout.starts_with("hello from a package\n"), "{outcome:?}");
     let only = "is not allowed here: npm is open for installing only";
-    for what in ["publishing, or changing a package", "changing tags or access", "logging in"] {
+    for what in ["publishing, or changing a package", "unpublishing", "changing tags or access", "logging in"]
+    {
         assert!(outcome.stdout.contains(&format!("sluicegate: {what} {only}")), "{what}: {outcome:?}");
     }
-    assert!(
-        outcome.stdout.contains("403 Forbidden - PUT https://registry.npmjs.org/gatecheck"),
-        "{outcome:?}"
-    );
+    assert!(outcome.stdout.contains("403 Forbidden - PUT https://registry.npmjs.org/mine"), "{outcome:?}");
     assert_logged(
         &outcome,
         &[
@@ -105,7 +105,9 @@ curl -sS -X PUT -d '{}' https://registry.npmjs.org/-/user/org.couchdb.user:eve
             "refused: logging in",
         ],
     );
-    assert_only_read(&nginx, &["/-/npm/v1/security/advisories/bulk", "/-/npm/v1/security/audits/quick"]);
+    let audit = "/-/npm/v1/security/advisories/bulk";
+    assert!(nginx.requests().iter().any(|request| request.contains(audit)), "{outcome:?}");
+    assert_only_read(&nginx, &[audit, "/-/npm/v1/security/audits/quick"]);
 }
 
 const VERDACCIO: &str = "

@@ -137,12 +137,12 @@ fn nothing_is_made_before_the_first_program() {
 }
 
 #[test]
-fn a_helper_compiles_what_is_not_there_and_nothing_else() {
+fn a_compiler_apart_compiles_what_is_not_there_and_nothing_else() {
     let (_outer, folder) = folder();
     let asked = Arc::new(std::sync::Mutex::new(0));
     let programs = || {
         let (asked, theirs) = (Arc::clone(&asked), folder.clone());
-        let helper = move |kind: ProgramKind, content: &[u8]| {
+        let compiler = move |kind: ProgramKind, content: &[u8]| {
             *asked.lock().unwrap() += 1;
             let there = Programs::new(Some(theirs.clone()));
             there
@@ -150,7 +150,7 @@ fn a_helper_compiles_what_is_not_there_and_nothing_else() {
                 .map(drop)
                 .map_err(|problem| io::Error::other(problem.message))
         };
-        Programs::with_helper(folder.clone(), Box::new(helper))
+        Programs::with_compiler(folder.clone(), Box::new(compiler))
     };
     let load = |content: &[u8]| programs().load(ProgramKind::Component, "handler.wasm", content);
     for _ in 0..2 {

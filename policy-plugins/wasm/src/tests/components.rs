@@ -184,7 +184,7 @@ fn the_asynchronous_half_of_the_component_model_is_refused() {
 }
 
 #[test]
-fn h_reveal_is_seen_from_the_imports() {
+fn reveal_is_seen_from_the_imports() {
     let text = format!(
         r#"{HEAD}
   (alias export $http "error" (type $told))

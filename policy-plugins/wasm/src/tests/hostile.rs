@@ -23,7 +23,7 @@ async fn fails(content: &[u8], sent: Sent) -> (HandlerFault, String) {
 }
 
 #[tokio::test]
-async fn a_trap_ends_its_request_and_no_other() {
+async fn h06_a_trap_ends_its_request_and_no_other() {
     let (fault, message) = fails(&handler("unreachable"), Sent::default()).await;
     assert_eq!((fault, &*message), (HandlerFault::Threw, "it panicked: `unreachable` was reached"));
     let program = load(KIND, &handler(FETCH)).unwrap();
@@ -31,7 +31,7 @@ async fn a_trap_ends_its_request_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_loop_ends_when_its_time_is_up() {
+async fn h06_a_loop_ends_when_its_time_is_up() {
     let limits = HandlerLimits { program_cpu: Duration::from_millis(20), ..HandlerLimits::default() };
     let program = load(KIND, &handler("(loop (br 0)) unreachable")).unwrap();
     let began = Instant::now();
@@ -77,7 +77,7 @@ async fn waiting_for_the_world_uses_no_time() {
 }
 
 #[tokio::test]
-async fn memory_has_an_end() {
+async fn h06_memory_has_an_end() {
     let limits = HandlerLimits { memory: 4 << 20, ..HandlerLimits::default() };
     let grows = with_items(
         "(memory $own 1)",

@@ -49,7 +49,7 @@ async fn a_handler_that_never_settles_fails() {
 }
 
 #[tokio::test]
-async fn a_handler_that_loops_is_ended() {
+async fn h06_a_handler_that_loops_is_ended() {
     for body in ["for (;;) {}", "for (;;) await 0;"] {
         let came = outbound(body, Sent::default()).await;
         assert_eq!(came.error().fault, HandlerFault::Time, "{body}: {:?}", came.step);
@@ -57,7 +57,7 @@ async fn a_handler_that_loops_is_ended() {
 }
 
 #[tokio::test]
-async fn a_handler_that_takes_all_memory_is_ended() {
+async fn h06_a_handler_that_takes_all_memory_is_ended() {
     let came = outbound(
         "const all = []; for (;;) all.push(new Uint8Array(1 << 20).fill(1));",
         Sent {
@@ -75,13 +75,14 @@ async fn a_handler_that_takes_all_memory_is_ended() {
 }
 
 #[tokio::test]
-async fn endless_recursion_is_an_error_that_can_be_caught() {
-    let came = outbound("const f = (n) => f(n + 1) + 1; return new Response(f(0));", Sent::default()).await;
-    assert_eq!(came.error().fault, HandlerFault::Threw);
-    assert!(came.error().message.contains("stack"), "{}", came.error().message);
-    let body = "const f = (n) => f(n + 1) + 1; try { f(0); } catch (error) { return new Response(error.name); }";
-    let came = outbound(body, Sent::default()).await;
-    assert_eq!(came.status(), StatusCode::OK, "{:?}", came.step);
+async fn recursion_goes_far_and_has_an_end() {
+    let recursion = |depth: &str| {
+        format!("const f = (n) => (n === {depth} ? 0 : f(n + 1) + 1); return new Response(String(f(0)));")
+    };
+    assert_eq!(outbound(&recursion("1000"), Sent::default()).await.text(), "1000");
+    let came = outbound(&recursion("-1"), Sent::default()).await;
+    let error = came.error();
+    assert_eq!((error.fault, &*error.message), (HandlerFault::Limit, "its calls nest too deep"));
 }
 
 #[tokio::test]
@@ -139,7 +140,7 @@ fn what_a_file_offers_is_known() {
 }
 
 #[test]
-fn what_cannot_be_loaded_says_where_and_what_to_do() {
+fn h07_what_cannot_be_loaded_says_where_and_what_to_do() {
     let table = [
         ("export default {\n  outbound( {\n};\n", Some(2..=3), "", ""),
         ("const a = 1;\n", None, "the file offers no handler", "export default"),

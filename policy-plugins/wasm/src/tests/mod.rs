@@ -12,9 +12,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use sluicegate_policy::{
-    Answer, Authority, BindingKind, BodySource, BoundHandler, Effect, Entry, Environment, HandlerAction,
-    HandlerError, HandlerInput, HandlerLimits, HandlerResponse, Identity, LogLine, Outcome, Program,
-    ProgramKind, Scheme, ScriptProblem, SecretName, Step,
+    Answer, BindingKind, BodySource, BoundHandler, Effect, Entry, Environment, HandlerAction, HandlerError,
+    HandlerInput, HandlerLimits, HandlerResponse, Identity, LogLine, Outcome, Program, ProgramKind,
+    ScriptProblem, SecretName, Step,
 };
 
 use crate::{Begin, LoadedProgram, Programs, Running};
@@ -220,14 +220,4 @@ pub(super) fn fetched(effect: &Effect) -> (String, Method) {
         Effect::Fetch(request) => (request.authority.to_string(), request.method.clone()),
         other => panic!("{other:?}"),
     }
-}
-
-#[expect(dead_code, reason = "shows that what is public can be moved between threads")]
-fn is_send_and_sync() {
-    fn check<T: Send + Sync>() {}
-    check::<Programs>();
-    check::<LoadedProgram>();
-    check::<Running>();
-    check::<Authority>();
-    check::<Scheme>();
 }
