@@ -77,15 +77,15 @@ impl Handling {
         outgoing: OutgoingRequest,
         record: &mut AuditRecord,
     ) -> Result<(Response<()>, Option<Held>), Failure> {
-        let Exchange { generation, authority, connection, .. } = self.exchange.clone();
-        let generation = &*generation;
+        let Exchange { connection, generation, authority, .. } = &self.exchange;
+        let (generation, scheme) = (Arc::clone(generation), connection.name.scheme);
         if !connection.gate.log.is_healthy() {
             return Err(DenyReason::AuditUnavailable.into());
         }
         let admitted = generation.policy.admits_fetch(outgoing.scheme, &outgoing.authority);
         let would_refuse = admitted.map_err(Failure::Refused)?;
         record.would_refuse = would_refuse.map(|refusal| refusal.reason.as_str());
-        let is_same = outgoing.authority == authority && outgoing.scheme == connection.name.scheme;
+        let is_same = outgoing.authority == *authority && outgoing.scheme == scheme;
         let rule_edits =
             if outgoing.is_workloads && is_same { self.secret_edits.clone() } else { Edits::NONE };
         let edits = [&outgoing.secrets, &rule_edits];
@@ -95,7 +95,7 @@ impl Handling {
             multiplexed: self.version == Version::HTTP_2,
             credentials: credentials(&edits),
         };
-        let sending = Sending { generation, origin: &origin, edits: &edits };
+        let sending = Sending { generation: &generation, origin: &origin, edits: &edits };
         let mut head = Request::new(()).into_parts().0;
         head.method = outgoing.method;
         head.uri = outgoing.path_and_query.into();
