@@ -104,13 +104,20 @@ impl HeldBody {
     /// [`BodyError::Idle`] when nothing comes for `idle`, and what cut the body short.
     pub async fn peek(&mut self, limit: usize, idle: Duration) -> Result<Bytes, BodyError> {
         let mut idle = IdleDeadline::new(idle);
+        if limit == 0 {
+            return Ok(Bytes::new());
+        }
         let mut start = BytesMut::new();
+        let mut has_ended = false;
         while start.len() < limit && !self.is_over() {
             let frame = poll_fn(|cx| match Pin::new(&mut *self).poll_frame(cx) {
                 Poll::Ready(frame) => Poll::Ready(frame.transpose()),
                 Poll::Pending => idle.poll(cx).map(Err),
             });
-            let Some(frame) = frame.await? else { break };
+            let Some(frame) = frame.await? else {
+                has_ended = true;
+                break;
+            };
             idle.moved();
             if let Ok(data) = frame.into_data() {
                 start.extend_from_slice(&data);
@@ -118,11 +125,16 @@ impl HeldBody {
         }
         let start = start.freeze();
         let seen = start.slice(..start.len().min(limit));
-        if self.is_over() {
-            self.release();
-        }
-        let rest = std::mem::replace(self, Self::Bytes(Bytes::new()));
-        *self = if rest.is_over() { Self::Bytes(start) } else { Self::Begun { start, rest: Box::new(rest) } };
+        let mut rest = std::mem::replace(self, Self::Bytes(Bytes::new()));
+        *self = match rest {
+            _ if has_ended || rest.is_over() => {
+                rest.release();
+                Self::Bytes(start)
+            }
+            // Looked at before: its first bytes have been given out, into `start`.
+            Self::Begun { rest, .. } => Self::Begun { start, rest },
+            rest => Self::Begun { start, rest: Box::new(rest) },
+        };
         Ok(seen)
     }
 

@@ -56,8 +56,13 @@ impl TeeBody {
 
     pub(super) fn size_hint(&self) -> SizeHint {
         let shared = self.lock();
-        let own = shared.own(self.side).bytes as u64;
+        let Side { bytes, is_cut, .. } = shared.own(self.side);
+        let own = *bytes as u64;
         let mut hint = SizeHint::new();
+        if *is_cut {
+            hint.set_lower(own);
+            return hint;
+        }
         let rest = if shared.is_done { SizeHint::with_exact(0) } else { shared.source.size_hint() };
         hint.set_lower(rest.lower() + own);
         if let Some(upper) = rest.upper() {

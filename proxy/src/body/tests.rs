@@ -350,6 +350,7 @@ async fn a_body_that_was_looked_at_is_whole_still() {
         let mut body = HeldBody::stored(Frames::of(&["one", " two"]));
         assert_eq!(body.peek(limit, SOON).await.unwrap(), seen);
         assert_eq!(body.peek(2, SOON).await.unwrap(), "on", "a second look sees the same");
+        assert_eq!(body.peek(0, SOON).await.unwrap(), "");
         assert_eq!(all_of(body).await.unwrap(), "one two");
     }
     let stated = HeldBody::stored(Frames::of(&["one", " two"]).stated());

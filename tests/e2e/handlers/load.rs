@@ -149,7 +149,8 @@ fn a_script_that_is_not_there_is_told_at_its_place_in_the_document() {
     };
     for (text, word) in [
         ("outbound = \"handlers/absent.rhai\"", "handlers/absent.rhai"),
-        ("outbound = \"handlers/absent.js\"", ".rhai"),
+        ("outbound = \"handlers/absent.js\"", "handlers/absent.js"),
+        ("outbound = \"handlers/absent.txt\"", ".rhai, .js or .wasm"),
         ("outbound = \"alow\"\noutbound_handlers.allow = { deny = \"x\" }", "`allow`"),
         ("outbound = { deny = \"x\", reveal = [\"TOKEN\"] }", "reveal"),
     ] {

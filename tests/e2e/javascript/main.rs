@@ -7,6 +7,7 @@ mod entries;
 #[path = "../conformance/kept.rs"]
 mod kept;
 mod logs;
+mod memory;
 mod platform;
 mod reference;
 mod support;

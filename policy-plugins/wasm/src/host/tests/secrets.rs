@@ -69,7 +69,7 @@ async fn a_header_with_a_secret_has_one_value() {
     told(world.state.append_header(lent(&request), "accept".into(), token.clone())).unwrap();
     assert!(invalid(world.state.fetch(request, None).await).contains("accept"));
     assert!(with_header("x-key", |token| format!("\u{e9}{token}")).await.is_err(), "not ASCII");
-    assert!(with_header("x-key", |token| token.trim_end_matches("0_").to_owned()).await.is_err(), "cut");
+    assert!(with_header("x-key", |token| token.strip_suffix("0_").unwrap().to_owned()).await.is_err(), "cut");
     assert!(world.effects().is_empty(), "nothing was sent");
 }
 
