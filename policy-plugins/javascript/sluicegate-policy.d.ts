@@ -23,6 +23,40 @@ type OutboundHandler<Bindings = Env, Params = any> = (
   ctx: Context<Params>,
 ) => Response | Promise<Response>;
 
+/** A connection that the workload has opened, before there is a request. */
+interface Flow {
+  /**
+   * Whom it is for, in the one normal form: the server name in its TLS, else the name that its address was
+   * given out for, else the address.
+   */
+  readonly host: string;
+  readonly port: number;
+  /** Where the workload dialled, such as `198.18.0.2:443`. */
+  readonly originalDestination: string;
+  /** Whether it begins with TLS. */
+  readonly tls: boolean;
+  /** The server name in its TLS. The workload wrote it. */
+  readonly sni: string | null;
+  /** The protocols that its TLS offers, in the order of the workload's. */
+  readonly alpn: readonly string[];
+}
+
+/** What becomes of a connection: what the document says, or it is passed on unopened where the lists admit it. */
+type Decision = "judge" | "pass";
+
+/**
+ * Decides about one connection; nothing means `"judge"`. See {@link deny} for a refusal. An error refuses it too,
+ * and is a line in the log.
+ *
+ * @typeParam Params - `ctx.params`
+ * @typeParam Bindings - `env`
+ */
+type ConnectionHandler<Bindings = Env, Params = any> = (
+  flow: Flow,
+  env: Bindings,
+  ctx: Context<Params>,
+) => Decision | void | Promise<Decision | void>;
+
 /**
  * The parts that a file can offer: as its default export, as exports of these names, or as static members
  * of an exported class. A default export that is a function is `outbound`.
@@ -34,6 +68,8 @@ interface Handlers<Bindings = Env> {
   outboundByHost?: Record<string, OutboundHandler<Bindings>>;
   /** By name, bound by the document or by `sluicegate handler set NAME`. */
   outboundHandlers?: Record<string, OutboundHandler<Bindings>>;
+  /** For connections, before there is a request. */
+  onConnect?: ConnectionHandler<Bindings>;
 }
 
 /** Who asks, and by which handler. All of it comes from the gate, and nothing from the workload. */
@@ -56,7 +92,7 @@ interface Context<Params = any> {
   readonly sni: string | null;
   /** The workload's TLS version, such as `TLSv1_3`. */
   readonly tls: string | null;
-  /** `HTTP/1.1` or `HTTP/2`. */
+  /** `HTTP/1.1` or `HTTP/2`; `""` in `onConnect`. */
   readonly protocol: string;
   /** The name of the handler. */
   readonly handler: string;

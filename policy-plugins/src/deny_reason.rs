@@ -30,6 +30,12 @@ pub enum DenyReason {
     DeniedByRule,
     /// `denied_hosts` names the host or the address it resolves to.
     DeniedHost,
+    /// More DNS questions than are answered in a second.
+    DnsRate,
+    /// A name below a domain under which the workload asked for many names that look like data.
+    DnsTunnel,
+    /// DNS over HTTPS or TLS to a name server of the workload's choice.
+    EncryptedDns,
     /// The name resolves to an address that is private, local or otherwise reserved.
     ForbiddenAddress,
     /// A handler threw, used up a limit or returned what is no response.
@@ -46,7 +52,7 @@ pub enum DenyReason {
     NotInAllowedHosts,
     /// Nothing names the host and `internet` is off.
     NotNamed,
-    /// A TCP flow that is neither TLS nor HTTP.
+    /// A TCP flow that is neither TLS nor HTTP, and that no pattern in `tcp` names.
     OpaqueFlow,
     /// A secret would have gone to a host that it is not bound to.
     SecretNotBound,
@@ -56,17 +62,17 @@ pub enum DenyReason {
     SecretUnavailable,
     /// TLS without a server name, to an address that no rule names.
     ServerNameMissing,
-    /// A UDP datagram other than DNS.
+    /// A UDP datagram other than DNS that no pattern in `udp` names.
     UdpFlow,
     /// The first bytes could not be classified in time.
     UnknownProtocol,
-    /// The request asks to change the protocol of its connection.
+    /// The request asks to change the protocol of its connection in a way that is not passed on.
     UpgradeNotSupported,
 }
 
 impl DenyReason {
     /// Every reason there is, by code.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 30] = [
         Self::AmbiguousPath,
         Self::ApprovalDenied,
         Self::ApprovalRequired,
@@ -78,6 +84,9 @@ impl DenyReason {
         Self::DeniedByHandler,
         Self::DeniedByRule,
         Self::DeniedHost,
+        Self::DnsRate,
+        Self::DnsTunnel,
+        Self::EncryptedDns,
         Self::ForbiddenAddress,
         Self::HandlerFailed,
         Self::HandlerTimeout,
@@ -111,6 +120,9 @@ impl DenyReason {
             Self::DeniedByHandler => "denied_by_handler",
             Self::DeniedByRule => "denied_by_rule",
             Self::DeniedHost => "denied_host",
+            Self::DnsRate => "dns_rate",
+            Self::DnsTunnel => "dns_tunnel",
+            Self::EncryptedDns => "encrypted_dns",
             Self::ForbiddenAddress => "forbidden_address",
             Self::HandlerFailed => "handler_failed",
             Self::HandlerTimeout => "handler_timeout",
@@ -132,6 +144,7 @@ impl DenyReason {
 
     /// One sentence: what to change, and where, if this was meant to pass.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "one for each reason, and nothing else")]
     pub const fn hint(self) -> &'static str {
         match self {
             Self::AmbiguousPath => {
@@ -157,6 +170,15 @@ impl DenyReason {
             Self::DeniedByHandler => "Change the handler, or bind another one to this host.",
             Self::DeniedByRule => "Change or remove the `deny` rule that is named here.",
             Self::DeniedHost => "Remove the pattern that is named here from `denied_hosts`.",
+            Self::DnsRate => {
+                "Ask less often, or raise `questions_per_second` in `[dns]`; questions that are asked upstream are 20 a second at most."
+            }
+            Self::DnsTunnel => {
+                "Find out what in the workload asks for these names; it may go on after ten minutes without them."
+            }
+            Self::EncryptedDns => {
+                "Use the name server that the workload has, name this host exactly in the policy, or set `encrypted = \"allow\"` in `[dns]`."
+            }
             Self::ForbiddenAddress => {
                 "Name the address range in `[upstream] allow_ranges`, or the host and address in `[upstream] resolve`."
             }
@@ -179,7 +201,9 @@ impl DenyReason {
             Self::NotNamed => {
                 "Add the host to `allowed_hosts`, write a [[rules]] entry for it, or set `internet = true`."
             }
-            Self::OpaqueFlow => "Only TLS and HTTP pass; use the service's HTTP or TLS endpoint.",
+            Self::OpaqueFlow => {
+                "Name the host with this port in `tcp`, or use the service's HTTP or TLS endpoint."
+            }
             Self::SecretNotBound => {
                 "Add the host to `hosts` of the secret, or stop using the secret in this rule."
             }
@@ -192,9 +216,9 @@ impl DenyReason {
             Self::ServerNameMissing => {
                 "Use a client that sends a server name (SNI), or name the address itself in a rule or in `allowed_hosts`."
             }
-            Self::UdpFlow => "Use TCP; of UDP only DNS is answered.",
+            Self::UdpFlow => "Name the host with this port in `udp`, or use TCP.",
             Self::UnknownProtocol => "Send a TLS ClientHello or an HTTP request at once after connecting.",
-            Self::UpgradeNotSupported => "Send the request without an Upgrade header.",
+            Self::UpgradeNotSupported => "Ask for one protocol that is not HTTP or TLS; see the audit log.",
         }
     }
 }

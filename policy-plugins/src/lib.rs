@@ -25,11 +25,13 @@ mod host;
 mod index;
 mod instance_text;
 mod lists;
+mod name_server;
 mod outbound;
 mod overrides;
 mod path;
 mod pattern;
 mod policy;
+mod public_resolvers;
 mod refusal;
 mod rule;
 mod secret;
@@ -40,27 +42,28 @@ mod verdict;
 
 pub use bindings::BindingDeclaration;
 pub use deny_reason::DenyReason;
-pub use dns::{Dns, RefusedNames};
+pub use dns::{Dns, EncryptedDns, RefusedNames};
 pub use document::document_schema;
 pub use edits::{BasicAuth, Edits, HeaderEdit, QueryEdit};
 pub use error::{PolicyError, Problem, Severity};
 pub use handler::{
     Answer, BindingKind, BodyHandle, BodyPart, BodySource, BoundHandler, Effect, Encoding, Entry,
-    Environment, Execution, Exports, HandlerAction, HandlerError, HandlerFault, HandlerInput, HandlerLimits,
-    HandlerResponse, Identity, KvOperation, LogLevel, LogLine, Object, ObjectsOperation, Outcome,
-    OutgoingRequest, Patience, Placeholders, Program, ProgramKind, Script, ScriptProblem, Step,
-    handler_reference, message,
+    Environment, Execution, Exports, FlowDecision, FlowFacts, HandlerAction, HandlerError, HandlerFault,
+    HandlerInput, HandlerLimits, HandlerResponse, Identity, KvOperation, LogLevel, LogLine, Object,
+    ObjectsOperation, Outcome, OutgoingRequest, Patience, Placeholders, Program, ProgramKind, Script,
+    ScriptProblem, Step, handler_reference, message,
 };
 pub use host::{Authority, Host, HostError, Scheme, WrittenAuthority};
+pub use name_server::{DnsTransport, NameServer};
 pub use overrides::{Change, ListOverride, Override, OverrideError, Overrides};
 pub use pattern::{HostPattern, ListedIn, PatternError, Specificity};
 pub use policy::{
-    Compiled, Effective, EffectiveEntry, ExplainedStep, Explanation, Mode, Policy, Reach, RequestFacts,
-    Source, Summary,
+    Compiled, Effective, EffectiveEntry, ExplainedStep, Explanation, Mode, Passage, Policy, Reach,
+    RequestFacts, Source, Summary, Transport,
 };
 pub use refusal::{RefusalAnswer, RefusalFacts};
 pub use secret::{SecretDeclaration, SecretName, SecretSource};
 pub use sources::{NoSources, Sources};
 pub use template::{Template, TemplatePart};
-pub use upstream::{FlowsOnPublish, Upstream};
+pub use upstream::{ClientCertificate, FlowsOnPublish, ProxyProtocol, Upstream, UpstreamProxy};
 pub use verdict::{Ask, Decision, FixedAnswer, Refusal, Verdict};

@@ -122,7 +122,13 @@ fn answer(policy: &Policy, question: &str) -> String {
         [method, url] => {
             let (scheme, authority, path) = split_url(url);
             let method = Method::from_bytes(method.as_bytes()).unwrap();
-            shown(&policy.decide(&RequestFacts { scheme, authority: &authority, method: &method, path }))
+            shown(&policy.decide(&RequestFacts {
+                scheme,
+                authority: &authority,
+                method: &method,
+                path,
+                carries_dns: false,
+            }))
         }
         _ => panic!("no question: {question}"),
     }

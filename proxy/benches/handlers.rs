@@ -116,8 +116,13 @@ impl Bench {
 
     /// The verdict alone; returns whether it lets the request go on.
     fn decide(&self, authority: &Authority) -> bool {
-        let facts =
-            RequestFacts { scheme: Scheme::Https, authority, method: &Method::GET, path: "/v1/users/7" };
+        let facts = RequestFacts {
+            scheme: Scheme::Https,
+            authority,
+            method: &Method::GET,
+            path: "/v1/users/7",
+            carries_dns: false,
+        };
         let decision = self.generation.policy.decide(black_box(&facts));
         matches!(decision.verdict, Verdict::Forward(_) | Verdict::Handle(..))
     }
@@ -130,6 +135,7 @@ impl Bench {
             authority: &authority,
             method: &Method::GET,
             path: "/v1/users/7",
+            carries_dns: false,
         };
         let Verdict::Handle(bound, _) = self.generation.policy.decide(&facts).verdict else {
             panic!("{host} has no handler");
@@ -177,6 +183,7 @@ impl Bench {
             tls: Some("TLSv1_3"),
             version: Version::HTTP_11,
             now: SystemTime::UNIX_EPOCH,
+            flow: None,
         }
     }
 }

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
@@ -16,7 +17,8 @@ use crate::exit;
 /// The subcommand that compiles; for the gate alone.
 pub const SUBCOMMAND: &str = "compile-program";
 
-/// How long compiling may take: ten times what the longest component takes here.
+/// How long compiling may take, with handing over the program: ten times what the longest component takes
+/// here.
 const DEADLINE: Duration = Duration::from_secs(180);
 /// How often it is looked whether it is done.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
@@ -65,29 +67,43 @@ pub fn programs(cache: PathBuf) -> Arc<Programs> {
 
 /// Has a program compiled into the folder.
 fn compile_apart(folder: &Path, kind: ProgramKind, content: &[u8]) -> io::Result<()> {
-    let mut child = Command::new("/proc/self/exe")
-        .args([SUBCOMMAND, &Kind::from(kind).to_string()])
-        .arg(folder)
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
-    // The other end reads all of it first, and compiles then.
-    let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(content));
-    let deadline = Instant::now() + DEADLINE;
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
+    let mut command = Command::new("/proc/self/exe");
+    command.args([SUBCOMMAND, &Kind::from(kind).to_string()]).arg(folder);
+    run_with(command, content, DEADLINE)
+}
+
+/// Runs a command to its end with this on its standard input. The deadline is for all of it.
+fn run_with(mut command: Command, content: &[u8], deadline: Duration) -> io::Result<()> {
+    let mut child =
+        command.env_clear().stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let stdin = child.stdin.take();
+    thread::scope(|scope| {
+        // Beside the deadline: whoever does not read is ended, and the pipe breaks with that.
+        let written = scope.spawn(|| stdin.map_or(Ok(()), |mut stdin| stdin.write_all(content)));
+        let status = ended(&mut child, Instant::now() + deadline)?;
+        written.join().map_err(|_| io::Error::other("the thread that wrote to it panicked"))??;
+        if status.success() { Ok(()) } else { Err(io::Error::other(format!("it ended with {status}"))) }
+    })
+}
+
+/// Waits for a child to end, and ends it at the deadline, or where it cannot be waited for.
+fn ended(child: &mut Child, deadline: Instant) -> io::Result<ExitStatus> {
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Ok(status),
+            Ok(None) if Instant::now() <= deadline => thread::sleep(LOOK_INTERVAL),
+            Ok(None) => {
+                child.kill()?;
+                child.wait()?;
+                let message = "it did not end within its time";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+            }
+            Err(error) => {
+                child.kill()?;
+                return Err(error);
+            }
         }
-        if Instant::now() > deadline {
-            child.kill()?;
-            break child.wait()?;
-        }
-        std::thread::sleep(LOOK_INTERVAL);
-    };
-    written?;
-    if status.success() { Ok(()) } else { Err(io::Error::other(format!("it ended with {status}"))) }
+    }
 }
 
 /// Compiles the program on standard input into the folder; returns the exit code.
@@ -101,5 +117,35 @@ pub fn compile(kind: Kind, folder: PathBuf) -> u8 {
     match Programs::new(Some(folder)).load(kind, "standard input", &content) {
         Ok(_) => exit::OK,
         Err(_) => exit::CONFIGURATION,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    /// More than a pipe holds.
+    const LARGE: &[u8] = &[0; 1 << 20];
+
+    #[test]
+    fn a_child_that_reads_nothing_is_ended_at_the_deadline() {
+        let began = Instant::now();
+        let error = run_with(shell("exec sleep 60"), LARGE, Duration::from_millis(100)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn a_child_gets_all_of_it_and_says_whether_it_succeeded() {
+        let counts = "test $(wc -c) = 1048576";
+        run_with(shell(counts), LARGE, DEADLINE).unwrap();
+        assert!(run_with(shell(counts), b"short", DEADLINE).is_err());
+        assert!(run_with(shell("exit 3"), b"", DEADLINE).unwrap_err().to_string().contains('3'));
     }
 }

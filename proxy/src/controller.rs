@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use http::Method;
 use sluicegate_policy::{
     Answer, Authority, Change, Compiled, Effective, Explanation, KvOperation, Mode, OverrideError, Policy,
-    PolicyError, RequestFacts, Scheme,
+    PolicyError, RequestFacts, Scheme, Transport, WrittenAuthority,
 };
 use tokio::sync::broadcast;
 
@@ -526,12 +526,27 @@ pub fn explain(policy: &Policy, method: &str, url: &str) -> Result<Explanation, 
     let scheme = match scheme.to_ascii_lowercase().as_str() {
         "http" => Scheme::Http,
         "https" => Scheme::Https,
-        other => return Err(format!("{other:?} is neither http nor https")),
+        "tcp" => return explain_flow(policy, Transport::Tcp, rest),
+        "udp" => return explain_flow(policy, Transport::Udp, rest),
+        other => return Err(format!("{other:?} is none of http, https, tcp and udp")),
     };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, target) = rest.split_at_checked(end).unwrap_or((rest, ""));
     let authority = Authority::parse(authority, scheme.default_port())
         .map_err(|error| format!("{authority:?} is not a host: {error}"))?;
     let path = target.split(['?', '#']).next().filter(|path| !path.is_empty()).unwrap_or("/");
-    Ok(policy.explain(&RequestFacts { scheme, authority: &authority, method: &method, path }))
+    Ok(policy.explain(&RequestFacts {
+        scheme,
+        authority: &authority,
+        method: &method,
+        path,
+        carries_dns: false,
+    }))
+}
+
+fn explain_flow(policy: &Policy, transport: Transport, authority: &str) -> Result<Explanation, String> {
+    let written = WrittenAuthority::parse(authority)
+        .map_err(|error| format!("{authority:?} is not a host with its port: {error}"))?;
+    let port = written.port.ok_or_else(|| format!("{authority:?} has no port: write it behind a colon"))?;
+    Ok(policy.explain_flow(transport, &Authority { host: written.host, port }))
 }

@@ -165,7 +165,10 @@ impl Slots<'_> {
     }
 
     /// The template with its secrets in place.
-    fn fill(&self, template: &Template) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
+    ///
+    /// # Errors
+    /// [`CredentialError`].
+    pub(crate) fn fill(&self, template: &Template) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
         let mut text = Zeroizing::new(Vec::new());
         for part in template.parts() {
             match part {

@@ -23,11 +23,12 @@ use crate::body::{RequestBody, ResponseBody, WorkloadBody};
 use crate::gate::Gate;
 use crate::generation::Generation;
 use crate::handling;
-use crate::hop;
+use crate::interim::{self, Passing};
 use crate::request_authority::{ConnectionName, authority};
 use crate::request_head::HeadFault;
 use crate::respond::{self, Failure};
 use crate::send::{Sending, credentials};
+use crate::upgrade::{self, Ground};
 use crate::upstream::Origin;
 
 /// What the exchanges of one connection have in common.
@@ -59,7 +60,14 @@ impl Service<Request<Incoming>> for Exchanges {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let connection = Arc::clone(&self.0);
         // Boxed, so that an idle connection does not hold the room for an exchange.
-        Box::pin(async move { Ok(connection.exchange(request).await) })
+        Box::pin(async move {
+            let (request, upload) = WorkloadBody::of(request);
+            let response = connection.exchange(request).await;
+            if let Some(upload) = upload {
+                upload.taken_in().await;
+            }
+            Ok(response)
+        })
     }
 }
 
@@ -82,7 +90,7 @@ enum Decided<'generation> {
 }
 
 impl Connection {
-    async fn exchange(self: &Arc<Self>, request: Request<Incoming>) -> Response<ResponseBody> {
+    async fn exchange(self: &Arc<Self>, request: Request<WorkloadBody>) -> Response<ResponseBody> {
         let (active, fault) = self.activity.begin();
         let generation = self.gate.generation();
         let mut record = self.begin_record(&generation);
@@ -90,7 +98,9 @@ impl Connection {
             let failure = Failure::Malformed(fault);
             return respond::failure(&failure, &generation.policy, &Method::GET, &mut record);
         }
-        let (mut head, body) = request.map(WorkloadBody::new).into_parts();
+        let (mut head, body) = request.into_parts();
+        upgrade::translate(&mut head);
+        interim::note_expectation(&mut head, &body);
         record.method = Some(head.method.clone());
         record.client_version = Some(head.version);
         record.set_path(head.uri.path());
@@ -127,14 +137,17 @@ impl Connection {
         record: &mut AuditRecord,
     ) -> Result<Decided<'generation>, Failure> {
         let authority = self.read_authority(head, record)?;
-        let decision = generation.policy.decide(&RequestFacts {
+        let facts = RequestFacts {
             scheme: self.name.scheme,
             authority: &authority,
             method: &head.method,
             path: head.uri.path(),
-        });
+            carries_dns: RequestFacts::carry_dns(&head.headers),
+        };
+        let decision = generation.policy.decide(&facts);
         record.rule = decision.rule.map(String::from);
         record.would_refuse = decision.would_refuse.as_ref().map(|refusal| refusal.reason.as_str());
+        let ground = Ground::new(&facts, &decision);
         let (edits, handler) = match decision.verdict {
             Verdict::Forward(edits) => (edits, None),
             Verdict::Handle(handler, edits) => (edits, Some(handler)),
@@ -147,13 +160,11 @@ impl Connection {
                 return Err(Failure::Refused(refusal));
             }
             Verdict::Respond(answer) => {
+                upgrade::check_answer(&head.extensions, answer.status).map_err(Failure::Refused)?;
                 return Ok(Decided::Answered(respond::fixed(answer, &head.method, record)));
             }
         };
-        if hop::asks_for_upgrade(&head.headers) {
-            return Err(DenyReason::UpgradeNotSupported.into());
-        }
-        hop::strip_request(&mut head.headers);
+        upgrade::strip(head, ground).map_err(Failure::Refused)?;
         Ok(Decided::Judged(Judged { authority, edits, handler, ask: decision.ask }))
     }
 
@@ -217,7 +228,7 @@ impl Connection {
 
     /// Sends the request and wraps the answer; the record goes with the answer's body.
     async fn forward(
-        &self,
+        self: &Arc<Self>,
         generation: &Arc<Generation>,
         judged: Judged<'_>,
         request: Request<WorkloadBody>,
@@ -235,9 +246,13 @@ impl Connection {
         if let Err(failure) = sending.put_on(&mut head, &mut record) {
             return Err((failure, record));
         }
+        let passing = Passing::begin(&self.activity, &mut head, sending.masks());
         let idle = generation.policy.upstream().idle_timeout;
         let (body, progress) = RequestBody::new(body, record.request_bytes_counter(), idle);
         let sent = sending.send(Request::from_parts(head, body), &progress, &mut record).await;
+        if let Some(passing) = passing {
+            passing.end().await;
+        }
         let answered = match sent {
             Ok(answered) => answered,
             Err(failure) => return Err((failure, record)),
@@ -247,6 +262,9 @@ impl Connection {
             Ok(scrubber) => scrubber,
             Err(failure) => return Err((failure, record)),
         };
+        if let Some(granted) = answered.granted {
+            return Ok(granted.pass(head, (self, generation), (record, None), active));
+        }
         let body = ResponseBody::upstream(body, idle, record, answered.lease, active);
         Ok(Response::from_parts(head, body.scrubbed(scrubber)))
     }

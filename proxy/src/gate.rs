@@ -56,6 +56,15 @@ impl Gate {
         Arc::clone(&self.current.borrow())
     }
 
+    /// Ends when a generation is in force of which this is true; the present one may be.
+    pub async fn until(&self, is_so: impl Fn(&Generation) -> bool) {
+        let mut current = self.current.subscribe();
+        // Fails only where the gate is gone, and then so is whoever waits.
+        if current.wait_for(|generation| is_so(generation)).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
     /// An id for the next request, unique in the instance's log.
     pub fn request_id(&self) -> String {
         let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;

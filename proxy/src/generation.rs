@@ -7,17 +7,19 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::pki_types::CertificateDer;
 use sluicegate_policy::{Identity, Policy, Program, SecretDeclaration};
 use sluicegate_wasm::{LoadedProgram, Programs};
 
 use crate::bindings::Bindings;
 use crate::document::read_bounded;
 use crate::secrets::{SecretError, Secrets};
-use crate::upstream::{Upstream, certificates};
+use crate::upstream::{ClientIdentity, IdentityError, TlsMaterial, Upstream, certificates};
 
 /// The longest file of `extra_ca`, in bytes: twenty times the system's bundle.
 const EXTRA_CA_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// The longest file of a client certificate, in bytes: a chain has some KiB.
+const CLIENT_CERTIFICATE_BYTES_MAX: u64 = 256 * 1024;
 
 /// A policy with its secrets, its way out and its stores.
 #[derive(Debug)]
@@ -66,6 +68,24 @@ pub enum GenerationError {
         /// Why.
         why: String,
     },
+    /// A client certificate cannot be read.
+    #[error("[upstream] client_certificates: {} cannot be read", path.display())]
+    ClientCertificate {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A client certificate cannot be used with its key.
+    #[error("[upstream] client_certificates: {} cannot be used", path.display())]
+    Identity {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: IdentityError,
+    },
     /// A file of `extra_ca` cannot be used.
     #[error("[upstream] extra_ca: {} holds no usable certificates", path.display())]
     ExtraCa {
@@ -89,12 +109,12 @@ impl Generation {
         let secrets =
             Secrets::load(&policy, &places.folder, &places.identity).map_err(GenerationError::Secret)?;
         let secrets = Arc::new(secrets);
-        let roots = extra_roots(&policy, &places.folder)?;
+        let material = tls_material(&policy, &places.folder, &secrets)?;
         let kept = previous
-            .filter(|previous| previous.policy.same_way_out(&policy) && previous.upstream.trusts(&roots));
+            .filter(|previous| previous.policy.same_way_out(&policy) && previous.upstream.is_of(&material));
         let upstream = match kept {
             Some(previous) => Arc::clone(&previous.upstream),
-            None => Arc::new(Upstream::new(Arc::clone(&policy), roots)),
+            None => Arc::new(Upstream::new(Arc::clone(&policy), material, Arc::clone(&secrets))),
         };
         let bindings = Bindings::new(
             policy.bindings(),
@@ -142,13 +162,22 @@ fn load(
     Ok(loaded)
 }
 
-fn extra_roots(policy: &Policy, folder: &Path) -> Result<Vec<CertificateDer<'static>>, GenerationError> {
-    let mut roots = Vec::new();
+fn tls_material(policy: &Policy, folder: &Path, secrets: &Secrets) -> Result<TlsMaterial, GenerationError> {
+    let mut material = TlsMaterial::default();
     for file in &policy.upstream().extra_ca {
         let path = folder.join(Path::new(&**file));
         let failed = |source| GenerationError::ExtraCa { path: path.clone(), source };
         let pem = read_bounded(&path, EXTRA_CA_BYTES_MAX).map_err(|error| failed(error.into()))?;
-        roots.extend(certificates(&pem).map_err(|error| failed(error.into()))?);
+        material.extra_roots.extend(certificates(&pem).map_err(|error| failed(error.into()))?);
     }
-    Ok(roots)
+    for certificate in &policy.upstream().client_certificates {
+        let path = folder.join(Path::new(&*certificate.certificate));
+        let key = secrets.reveal(&certificate.key).map_err(GenerationError::Secret)?;
+        let pem = read_bounded(&path, CLIENT_CERTIFICATE_BYTES_MAX)
+            .map_err(|source| GenerationError::ClientCertificate { path: path.clone(), source })?;
+        let identity = ClientIdentity::new(&pem, &key)
+            .map_err(|source| GenerationError::Identity { path: path.clone(), source })?;
+        material.identities.push(identity);
+    }
+    Ok(material)
 }

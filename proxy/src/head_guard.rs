@@ -19,9 +19,9 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
-use tokio_util::io::poll_read_buf;
+use tokio_util::io::{poll_read_buf, poll_write_buf};
 
-use crate::activity::Activity;
+use crate::activity::{Activity, Answered};
 use crate::request_head::{self, BodyFraming, ChunkedBody, HEAD_BYTES_MAX, HeadEnd, HeadFault};
 
 /// How long things may take on a connection.
@@ -47,6 +47,10 @@ enum Position {
     Body(u64),
     /// In a chunked body.
     Chunked(ChunkedBody),
+    /// After a request that asks for an upgrade, until that is answered: what follows is not read.
+    Asked,
+    /// No longer HTTP: everything passes.
+    Left,
     /// After a refused head: nothing more is read.
     Over,
 }
@@ -63,6 +67,8 @@ pub struct HeadGuard<Io> {
     looked_at: usize,
     /// How much of `held` hyper may have.
     released: usize,
+    /// Interim responses that are written before anything else.
+    interim: BytesMut,
     deadlines: Deadlines,
     deadline: Instant,
     timer: Pin<Box<Sleep>>,
@@ -80,10 +86,16 @@ impl<Io: AsyncRead + Unpin> HeadGuard<Io> {
             held: BytesMut::new(),
             looked_at: 0,
             released: 0,
+            interim: BytesMut::new(),
             deadlines,
             deadline,
             timer: Box::pin(tokio::time::sleep_until(deadline)),
         }
+    }
+
+    /// What is guarded. For a connection that is only to be ended: bytes that were read ahead are lost.
+    pub fn into_inner(self) -> Io {
+        self.io
     }
 
     /// What the exchanges on this connection need to know.
@@ -108,7 +120,11 @@ impl<Io: AsyncRead + Unpin> HeadGuard<Io> {
     fn advance(&mut self) -> bool {
         debug_assert_eq!(self.released, 0, "advance is called when all was given");
         match &mut self.position {
-            Position::Over => false,
+            Position::Over | Position::Asked => false,
+            Position::Left => {
+                self.released = self.held.len();
+                self.released == 0
+            }
             Position::Body(rest) => {
                 let here = usize::try_from(*rest).map_or(self.held.len(), |rest| rest.min(self.held.len()));
                 *rest -= here as u64;
@@ -169,6 +185,7 @@ impl<Io: AsyncRead + Unpin> HeadGuard<Io> {
                     BodyFraming::None => Position::Head,
                     BodyFraming::Length(length) => Position::Body(length),
                     BodyFraming::Chunked => Position::Chunked(ChunkedBody::default()),
+                    BodyFraming::Upgrade => Position::Asked,
                 };
                 self.deadline = Instant::now() + self.deadlines.idle;
             }
@@ -183,6 +200,16 @@ impl<Io: AsyncRead + Unpin> HeadGuard<Io> {
         self.held = BytesMut::from(REPLACEMENT);
         self.released = REPLACEMENT.len();
         self.position = Position::Over;
+    }
+
+    /// Waits until a request that asked for an upgrade is answered, and knows then what follows it.
+    fn poll_answered(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.position = match ready!(self.activity.poll_answered(self.heads, cx)) {
+            Answered::LeftHttp => Position::Left,
+            Answered::Stayed => Position::Head,
+        };
+        self.deadline = Instant::now() + self.deadlines.idle;
+        Poll::Ready(())
     }
 
     /// Whether a deadline passed: `true` means that the connection is to be closed.
@@ -225,6 +252,11 @@ impl<Io: AsyncRead + Unpin> AsyncRead for HeadGuard<Io> {
             }
             match &mut this.position {
                 Position::Over => return Poll::Ready(Ok(())),
+                Position::Asked => {
+                    ready!(this.poll_answered(cx));
+                    continue;
+                }
+                Position::Left if this.held.is_empty() => return Pin::new(&mut this.io).poll_read(cx, buf),
                 // Bulk goes straight into hyper's buffer, without a copy.
                 Position::Body(rest) if this.held.is_empty() => {
                     let read = ready!(poll_read_at_most(&mut this.io, cx, buf, *rest))?;
@@ -242,6 +274,10 @@ impl<Io: AsyncRead + Unpin> AsyncRead for HeadGuard<Io> {
             let was_empty = this.held.is_empty();
             this.held.reserve(READ_BYTES);
             match poll_read_buf(Pin::new(&mut this.io), cx, &mut this.held) {
+                // Said in an exchange of its own, so that it is logged.
+                Poll::Ready(Ok(0)) if !was_empty && matches!(this.position, Position::Head) => {
+                    this.refuse(HeadFault::Incomplete);
+                }
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(_)) => {
                     if was_empty && matches!(this.position, Position::Head) {
@@ -305,8 +341,21 @@ impl<Io: AsyncRead + Unpin> HeadGuard<Io> {
     }
 }
 
+impl<Io: AsyncWrite + Unpin> HeadGuard<Io> {
+    /// Writes interim responses out. Those that were begun stand before all that hyper writes.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.interim.is_empty() {
+            if ready!(poll_write_buf(Pin::new(&mut self.io), cx, &mut self.interim))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HeadGuard<Io> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_interim(cx))?;
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
@@ -315,6 +364,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HeadGuard<Io> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_interim(cx))?;
         Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 
@@ -325,6 +375,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HeadGuard<Io> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // hyper flushes whenever it was woken.
         self.watch(cx);
+        // And it flushes what is below it once it has written all of its own.
+        ready!(self.poll_interim(cx))?;
+        self.interim = self.activity.interim.take(cx);
+        ready!(self.poll_interim(cx))?;
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
@@ -334,88 +388,4 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HeadGuard<Io> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    /// What hyper would read of `sent` when it comes in pieces of `step` bytes, and the fault.
-    fn read_through(sent: &[u8], step: usize) -> (Vec<u8>, Vec<Option<HeadFault>>) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(async {
-            let (mut client, server) = tokio::io::duplex(step);
-            let long = Duration::from_secs(60);
-            let mut guard = HeadGuard::new(server, Deadlines { head: long, idle: long });
-            let activity = guard.activity();
-            let sent = sent.to_vec();
-            let sending = tokio::spawn(async move {
-                // The guard may stop reading; what it does not want cannot be sent.
-                drop(client.write_all(&sent).await);
-            });
-            let mut read = Vec::new();
-            guard.read_to_end(&mut read).await.unwrap();
-            drop(guard);
-            sending.await.unwrap();
-            let heads = read.windows(4).filter(|window| window == b"HTTP").count();
-            (read, (0..heads).map(|_| activity.begin().1).collect())
-        })
-    }
-
-    #[test]
-    fn good_messages_pass_as_they_are_however_they_are_cut() {
-        let sent = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n\
-            PUT /b HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nHTTP!\
-            PUT /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n\
-            GET /d HTTP/1.1\r\nHost: a\r\n\r\n";
-        for step in 1..sent.len() {
-            let (read, faults) = read_through(sent, step);
-            assert_eq!(read, sent, "step {step}");
-            assert!(faults.iter().all(Option::is_none), "step {step}");
-        }
-    }
-
-    #[test]
-    fn a_bad_head_becomes_a_request_that_says_so_and_nothing_follows() {
-        let good = b"PUT /b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nxy";
-        let bad = b"GET /c HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\nGET /d HTTP/1.1\r\nHost: a\r\n\r\n";
-        let sent = [&good[..], bad].concat();
-        for step in 1..sent.len() {
-            let (read, faults) = read_through(&sent, step);
-            assert_eq!(read, [&good[..], REPLACEMENT].concat(), "step {step}");
-            assert_eq!(faults, [None, Some(HeadFault::Host)], "step {step}");
-        }
-    }
-
-    #[test]
-    fn a_head_without_end_is_too_large() {
-        let sent = [&b"GET / HTTP/1.1\r\nHost: a\r\nX: "[..], &vec![b'x'; 2 * HEAD_BYTES_MAX]].concat();
-        let (read, faults) = read_through(&sent, 1000);
-        assert_eq!(read, REPLACEMENT);
-        assert_eq!(faults, [Some(HeadFault::TooLarge)]);
-    }
-
-    #[test]
-    fn a_slow_head_is_refused_and_an_idle_connection_closed() {
-        let deadlines = Deadlines { head: Duration::from_millis(20), idle: Duration::from_millis(60) };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(async {
-            let (mut client, server) = tokio::io::duplex(64);
-            client.write_all(b"GET / HTTP/1.1\r\nHost").await.unwrap();
-            let mut guard = HeadGuard::new(server, deadlines);
-            let (activity, began, mut read) = (guard.activity(), Instant::now(), Vec::new());
-            guard.read_to_end(&mut read).await.unwrap();
-            assert_eq!(read, REPLACEMENT);
-            assert_eq!(activity.begin().1, Some(HeadFault::Slow));
-            assert!(began.elapsed() >= deadlines.head);
-
-            let (_client, server) = tokio::io::duplex(64);
-            let mut guard = HeadGuard::new(server, deadlines);
-            let (activity, began, mut read) = (guard.activity(), Instant::now(), Vec::new());
-            let active = activity.begin();
-            let waiting = tokio::time::timeout(3 * deadlines.idle, guard.read_to_end(&mut read));
-            assert!(waiting.await.is_err(), "closed under an exchange");
-            drop(active);
-            guard.read_to_end(&mut read).await.unwrap();
-            assert!(read.is_empty() && began.elapsed() >= 3 * deadlines.idle);
-        });
-    }
-}
+mod tests;

@@ -7,6 +7,8 @@
 use http::Uri;
 use http::uri::PathAndQuery;
 
+use crate::hop;
+
 /// The longest head accepted, in bytes: what nginx (4 x 8 KiB) and common clouds (16-64 KiB) take.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 
@@ -22,6 +24,9 @@ pub enum BodyFraming {
     Length(u64),
     /// Until the last chunk (RFC 9112 section 7.1).
     Chunked,
+    /// None; whether what follows is HTTP at all is known once the request is answered, since it asks
+    /// for an upgrade.
+    Upgrade,
 }
 
 /// Why a head is refused.
@@ -37,6 +42,9 @@ pub enum HeadFault {
     /// More than one Host, or none in HTTP/1.1.
     #[error("there must be exactly one Host header")]
     Host,
+    /// The workload ended its side within the head.
+    #[error("the connection ended within the request head")]
+    Incomplete,
     /// A line that ends in LF alone.
     #[error("a line ends in a bare line feed")]
     LineFeed,
@@ -55,6 +63,9 @@ pub enum HeadFault {
     /// Anything but one `chunked`, or in HTTP/1.0.
     #[error("Transfer-Encoding is not exactly \"chunked\"")]
     TransferEncoding,
+    /// An upgrade with a body: readers differ on where the other protocol begins.
+    #[error("a request that asks for an upgrade has no body")]
+    UpgradeBody,
 }
 
 impl HeadFault {
@@ -145,8 +156,14 @@ fn framing(headers: &[httparse::Header<'_>], http_11: bool) -> Result<BodyFramin
     if hosts > 1 || (http_11 && hosts == 0) {
         return Err(HeadFault::Host);
     }
+    let of_name = |name: &'static str| {
+        headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+    };
+    let asks = http_11 && hop::asks_for_upgrade(of_name("connection"), of_name("upgrade"));
     match (chunked, content_length) {
         (true, Some(_)) => Err(HeadFault::BothFramings),
+        (false, None | Some(0)) if asks => Ok(BodyFraming::Upgrade),
+        _ if asks => Err(HeadFault::UpgradeBody),
         (true, None) => Ok(BodyFraming::Chunked),
         (false, None | Some(0)) => Ok(BodyFraming::None),
         (false, Some(length)) => Ok(BodyFraming::Length(length)),
@@ -274,6 +291,10 @@ mod tests {
             ("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc", BodyFraming::Length(3)),
             ("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n", BodyFraming::None),
             ("PUT / HTTP/1.1\r\nhost: a\r\nTransfer-Encoding: Chunked\r\n\r\n", BodyFraming::Chunked),
+            ("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", BodyFraming::Upgrade),
+            ("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n", BodyFraming::None),
+            ("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\n\r\n", BodyFraming::None),
+            ("GET / HTTP/1.0\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", BodyFraming::None),
         ];
         for (text, framing) in cases {
             let end = text.find("\r\n\r\n").unwrap() + 4;
@@ -301,6 +322,14 @@ mod tests {
                 HeadFault::TransferEncoding,
             ),
             (format!("{h}Host: b\r\n\r\n"), HeadFault::Host),
+            (
+                format!("{h}Upgrade: x\r\nConnection: upgrade\r\nContent-Length: 1\r\n\r\n"),
+                HeadFault::UpgradeBody,
+            ),
+            (
+                format!("{h}Upgrade: x\r\nConnection: upgrade\r\nTransfer-Encoding: chunked\r\n\r\n"),
+                HeadFault::UpgradeBody,
+            ),
             ("GET / HTTP/1.1\r\n\r\n".into(), HeadFault::Host),
             ("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n".into(), HeadFault::TransferEncoding),
             (format!("{h}X: a\nY: b\r\n\r\n"), HeadFault::LineFeed),

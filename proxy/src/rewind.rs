@@ -19,6 +19,11 @@ impl<Io> Rewind<Io> {
     pub fn new(io: Io, prefix: Bytes) -> Self {
         Self { prefix, io }
     }
+
+    /// The stream alone, without what is still in front of it.
+    pub fn into_inner(self) -> Io {
+        self.io
+    }
 }
 
 impl<Io: AsyncRead + Unpin> AsyncRead for Rewind<Io> {

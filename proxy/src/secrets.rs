@@ -2,8 +2,9 @@
 //!
 //! **Invariant:** a [`Secret`] has no `Display`, `Clone` or `Serialize`, and its `Debug` shows
 //! nothing. Bytes are seen by `credentials.rs`, which puts them onto requests, by `bindings/`, which
-//! signs in to stores with them, by `handling/` for HMAC and what was granted with `reveal`, and by
-//! what masks them (`send.rs`, [`Secrets::mask`]).
+//! signs in to stores with them, by `handling/` for HMAC and what was granted with `reveal`, by
+//! `upstream/`, which tells a proxy who asks and proves who we are with a key, and by what masks them
+//! (`send.rs`, [`Secrets::mask`]).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -33,8 +34,9 @@ impl Secret {
 
     /// Takes a value as a file or a variable holds it; one line end after it is not part of it.
     ///
-    /// Control characters are refused: in a header they would end it and begin another.
-    fn new(mut value: Zeroizing<Vec<u8>>) -> Result<Self, SecretFault> {
+    /// Control characters are refused: in a header they would end it and begin another. The lines of a
+    /// private key may end.
+    fn new(mut value: Zeroizing<Vec<u8>>, form: Form) -> Result<Self, SecretFault> {
         if value.last() == Some(&b'\n') {
             value.pop();
             if value.last() == Some(&b'\r') {
@@ -47,7 +49,8 @@ impl Secret {
         if value.len() > SECRET_BYTES_MAX {
             return Err(SecretFault::TooLong);
         }
-        if value.iter().any(u8::is_ascii_control) {
+        let ends_a_line = |byte: &u8| form == Form::Key && matches!(byte, b'\r' | b'\n');
+        if value.iter().any(|byte| byte.is_ascii_control() && !ends_a_line(byte)) {
             return Err(SecretFault::ControlCharacter);
         }
         Ok(Self(value))
@@ -58,6 +61,15 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("<secret>")
     }
+}
+
+/// What a value may look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Text of one line.
+    Line,
+    /// The lines of a private key as PEM, for `client_certificates`.
+    Key,
 }
 
 /// A secret that cannot be had.
@@ -117,6 +129,7 @@ enum Source {
     Variable(Arc<Secret>),
     File {
         path: PathBuf,
+        form: Form,
         /// The value with the file's identity when it was read.
         read: Mutex<(Stamp, Arc<Secret>)>,
     },
@@ -145,10 +158,8 @@ impl Secrets {
         for declaration in policy.secrets() {
             let own = declaration.source.for_instance(&identity.container_id, &identity.instance_id);
             let source_text = own.to_string();
-            let source = read_source(&own, folder).map_err(|fault| SecretError {
-                name: declaration.name.clone(),
-                source_text: source_text.clone(),
-                fault,
+            let source = read_source(&own, folder, form_of(policy, declaration)).map_err(|fault| {
+                SecretError { name: declaration.name.clone(), source_text: source_text.clone(), fault }
             })?;
             entries.insert(declaration.name.clone(), Entry { source, source_text });
         }
@@ -166,8 +177,8 @@ impl Secrets {
         };
         match &entry.source {
             Source::Variable(secret) => Ok(Arc::clone(secret)),
-            Source::File { path, read } => {
-                let (secret, is_new) = current(path, read).map_err(|fault| SecretError {
+            Source::File { path, form, read } => {
+                let (secret, is_new) = current(path, *form, read).map_err(|fault| SecretError {
                     name: name.clone(),
                     source_text: entry.source_text.clone(),
                     fault,
@@ -200,8 +211,8 @@ impl Secrets {
     /// The first that cannot be read any more.
     pub fn check(&self) -> Result<(), SecretError> {
         for (name, entry) in &self.entries {
-            if let Source::File { path, .. } = &entry.source {
-                read_file(path).map_err(|fault| SecretError {
+            if let Source::File { path, form, .. } = &entry.source {
+                read_file(path, *form).map_err(|fault| SecretError {
                     name: name.clone(),
                     source_text: entry.source_text.clone(),
                     fault,
@@ -230,37 +241,46 @@ pub fn variables(policy: &Policy) -> Vec<String> {
     std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(is_ours).collect()
 }
 
-fn read_source(source: &SecretSource, folder: &Path) -> Result<Source, SecretFault> {
+fn form_of(policy: &Policy, declaration: &SecretDeclaration) -> Form {
+    let is_key = policy.upstream().client_certificates.iter().any(|entry| entry.key == declaration.name);
+    if is_key { Form::Key } else { Form::Line }
+}
+
+fn read_source(source: &SecretSource, folder: &Path, form: Form) -> Result<Source, SecretFault> {
     match source {
-        SecretSource::Env(name) => Ok(Source::Variable(Arc::new(read_variable(name)?))),
+        SecretSource::Env(name) => Ok(Source::Variable(Arc::new(read_variable(name, form)?))),
         SecretSource::File(path) => {
             let path = folder.join(Path::new(&**path));
-            let read = Mutex::new(read_file(&path)?);
-            Ok(Source::File { path, read })
+            let read = Mutex::new(read_file(&path, form)?);
+            Ok(Source::File { path, form, read })
         }
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "env:// sources are read here and nowhere else")]
-fn read_variable(name: &str) -> Result<Secret, SecretFault> {
+fn read_variable(name: &str, form: Form) -> Result<Secret, SecretFault> {
     use std::os::unix::ffi::OsStringExt;
     let value = std::env::var_os(name).ok_or(SecretFault::Unset)?;
-    Secret::new(Zeroizing::new(value.into_vec()))
+    Secret::new(Zeroizing::new(value.into_vec()), form)
 }
 
 /// The value, and whether it is another than before. One `stat` a request that carries the secret is
 /// the price of rotation without a restart.
-fn current(path: &Path, read: &Mutex<(Stamp, Arc<Secret>)>) -> Result<(Arc<Secret>, bool), SecretFault> {
+fn current(
+    path: &Path,
+    form: Form,
+    read: &Mutex<(Stamp, Arc<Secret>)>,
+) -> Result<(Arc<Secret>, bool), SecretFault> {
     let now = stamp(&std::fs::metadata(path).map_err(SecretFault::Read)?);
     let mut held = read.lock().unwrap_or_else(PoisonError::into_inner);
     let is_new = held.0 != now;
     if is_new {
-        *held = read_file(path)?;
+        *held = read_file(path, form)?;
     }
     Ok((Arc::clone(&held.1), is_new))
 }
 
-fn read_file(path: &Path) -> Result<(Stamp, Arc<Secret>), SecretFault> {
+fn read_file(path: &Path, form: Form) -> Result<(Stamp, Arc<Secret>), SecretFault> {
     let file = open_at_once(path).map_err(SecretFault::Read)?;
     let metadata = file.metadata().map_err(SecretFault::Read)?;
     if !metadata.is_file() {
@@ -268,7 +288,7 @@ fn read_file(path: &Path) -> Result<(Stamp, Arc<Secret>), SecretFault> {
     }
     let mut value = Zeroizing::new(Vec::with_capacity(SECRET_BYTES_MAX));
     file.take(SECRET_BYTES_MAX as u64 + 3).read_to_end(&mut value).map_err(SecretFault::Read)?;
-    Ok((stamp(&metadata), Arc::new(Secret::new(value)?)))
+    Ok((stamp(&metadata), Arc::new(Secret::new(value, form)?)))
 }
 
 fn stamp(metadata: &Metadata) -> Stamp {
@@ -280,7 +300,7 @@ mod tests {
     use super::*;
 
     fn secret(value: &[u8]) -> Result<Vec<u8>, String> {
-        Secret::new(Zeroizing::new(value.to_vec()))
+        Secret::new(Zeroizing::new(value.to_vec()), Form::Line)
             .map(|secret| secret.bytes().to_vec())
             .map_err(|fault| fault.to_string())
     }
@@ -301,11 +321,21 @@ mod tests {
     }
 
     #[test]
+    fn the_lines_of_a_key_may_end_and_nothing_else_may_be_in_it() {
+        let key = |value: &[u8]| Secret::new(Zeroizing::new(value.to_vec()), Form::Key).is_ok();
+        assert!(key(b"-----BEGIN PRIVATE KEY-----\r\nMAo=\n-----END PRIVATE KEY-----\n"));
+        for bad in [&b""[..], b"a\0\n", b"a\tb", b"\x1b\n"] {
+            assert!(!key(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn a_changed_file_is_read_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         std::fs::write(&path, "one").unwrap();
-        let read = Mutex::new(read_file(&path).unwrap());
+        let read = Mutex::new(read_file(&path, Form::Line).unwrap());
+        let current = |path: &Path, read| current(path, Form::Line, read);
         assert_eq!(current(&path, &read).unwrap().0.bytes(), b"one");
         std::fs::write(folder.path().join("new"), "two\n").unwrap();
         std::fs::rename(folder.path().join("new"), &path).unwrap();
@@ -316,7 +346,7 @@ mod tests {
 
     #[test]
     fn nothing_prints_a_value() {
-        let secret = Secret::new(Zeroizing::new(b"tiger".to_vec())).unwrap();
+        let secret = Secret::new(Zeroizing::new(b"tiger".to_vec()), Form::Line).unwrap();
         assert_eq!(format!("{secret:?}"), "<secret>");
     }
 }

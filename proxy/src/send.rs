@@ -2,9 +2,10 @@
 //!
 //! **Invariant:** no request leaves but through [`Sending::send`], and no secret is on before it.
 
-use http::header::{ACCEPT_ENCODING, IF_RANGE, RANGE};
-use http::{Request, request, response};
-use sluicegate_policy::{Edits, SecretName};
+use http::header::{ACCEPT_ENCODING, IF_RANGE, RANGE, UPGRADE};
+use http::{Request, Response, request, response};
+use http_body::Body as _;
+use sluicegate_policy::{DenyReason, Edits, Refusal, SecretName};
 
 use crate::audit::{AuditRecord, Verdict};
 use crate::body::{Progress, RequestBody};
@@ -13,6 +14,7 @@ use crate::generation::Generation;
 use crate::hop;
 use crate::respond::Failure;
 use crate::scrub::Scrubber;
+use crate::upgrade::Asked;
 use crate::upstream::{Answered, Origin, UpstreamError};
 
 /// Where a request goes and what goes onto it.
@@ -43,7 +45,7 @@ impl Sending<'_> {
         }
         record.credentials.sort_unstable();
         record.credentials.dedup();
-        if self.generation.scrubs && self.masked().next().is_some() {
+        if self.masks() {
             // What is compressed cannot be searched, and a part may hold half of a value.
             for name in [ACCEPT_ENCODING, RANGE, IF_RANGE] {
                 head.headers.remove(name);
@@ -72,8 +74,18 @@ impl Sending<'_> {
         progress: &Progress,
         record: &mut AuditRecord,
     ) -> Result<Answered, Failure> {
-        let sent = self.generation.upstream.send(self.origin, request, progress);
-        let mut answered = match Box::pin(sent).await {
+        let mut request = request;
+        let asked = request.extensions().get::<Asked>().cloned();
+        if let Err(refusal) = self.prepare(asked.as_ref(), &mut request) {
+            record.credentials.clear();
+            return Err(Failure::Refused(refusal));
+        }
+        let upstream = &self.generation.upstream;
+        let sent = match &asked {
+            None => Box::pin(upstream.send(self.origin, request, progress)).await,
+            Some(_) => Box::pin(upstream.send_upgrade(self.origin, request, progress)).await,
+        };
+        let mut answered = match sent.and_then(|answered| self.look(asked, answered)) {
             Ok(answered) => answered,
             Err(error) => {
                 if !error.was_sent() {
@@ -91,6 +103,32 @@ impl Sending<'_> {
         record.upstream_status = Some(answered.response.status().as_u16());
         record.status = record.upstream_status;
         hop::strip_response(answered.response.headers_mut());
+        Ok(answered)
+    }
+
+    /// Puts what asks for an upgrade on the head, or takes it off.
+    fn prepare(&self, asked: Option<&Asked>, request: &mut Request<RequestBody>) -> Result<(), Refusal> {
+        let Some(asked) = asked else {
+            request.headers_mut().remove(UPGRADE);
+            return Ok(());
+        };
+        let refused = |detail: String| Refusal { reason: DenyReason::UpgradeNotSupported, detail };
+        if let Some(name) = self.masked().next() {
+            return Err(refused(format!("secret {name} is masked in responses, and these cannot be read")));
+        }
+        if !request.body().is_end_stream() {
+            return Err(refused(String::from("a request that asks for an upgrade has no body")));
+        }
+        asked.put_on(request.headers_mut());
+        Ok(())
+    }
+
+    /// Looks at whether an answer changes the protocol, and whether that was asked for.
+    fn look(&self, asked: Option<Asked>, mut answered: Answered) -> Result<Answered, UpstreamError> {
+        let (mut head, body) = answered.response.into_parts();
+        let to = (self.origin.scheme, self.origin.authority.clone());
+        answered.granted = Asked::granted(asked, &mut head, to)?;
+        answered.response = Response::from_parts(head, body);
         Ok(answered)
     }
 
@@ -120,6 +158,11 @@ impl Sending<'_> {
         let scrubber = Scrubber::new(&values);
         scrubber.head(head);
         Ok(Some(scrubber))
+    }
+
+    /// Whether what this authority answers is searched for secrets.
+    pub fn masks(&self) -> bool {
+        self.generation.scrubs && self.masked().next().is_some()
     }
 
     /// The secrets that this authority could show back.

@@ -52,6 +52,13 @@ pub enum Protocol {
     },
     /// A request line that ends in an HTTP version.
     Http1(Rewind<TcpStream>),
+    /// Something else, which nobody here reads.
+    Opaque {
+        /// What was read.
+        seen: Bytes,
+        /// The connection, positioned after `seen`.
+        io: TcpStream,
+    },
     /// The HTTP/2 connection preface without TLS (RFC 9113 section 3.3).
     Http2PriorKnowledge(Rewind<TcpStream>),
 }
@@ -60,9 +67,6 @@ pub enum Protocol {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SniffError {
-    /// The first bytes are of no protocol that the gate can judge.
-    #[error("the first bytes are neither TLS nor HTTP")]
-    Opaque,
     /// Nothing, or not enough, came in time. Server-first protocols (SSH, SMTP) end here.
     #[error("no complete first message within {} s", FIRST_MESSAGE_DEADLINE.as_secs())]
     Silent,
@@ -103,6 +107,7 @@ pub async fn sniff(accepted: Accepted) -> Result<Sniffed, SniffError> {
     let seen = seen.freeze();
     let protocol = match message {
         Message::Hello(hello, hello_bytes) => Protocol::Tls { hello, seen, hello_bytes, io },
+        Message::Opaque => Protocol::Opaque { seen, io },
         Message::Http1 => Protocol::Http1(Rewind::new(io, seen)),
         Message::Http2Preface => Protocol::Http2PriorKnowledge(Rewind::new(io, seen)),
     };
@@ -121,6 +126,7 @@ enum Message {
     Hello(Box<Hello>, usize),
     Http1,
     Http2Preface,
+    Opaque,
 }
 
 async fn first_message(io: &mut TcpStream, seen: &mut BytesMut) -> Result<Message, SniffError> {
@@ -129,7 +135,7 @@ async fn first_message(io: &mut TcpStream, seen: &mut BytesMut) -> Result<Messag
         read_more(io, seen, deadline).await?;
         match classify(seen) {
             Guess::NeedMore => {}
-            Guess::Opaque => return Err(SniffError::Opaque),
+            Guess::Opaque => return Ok(Message::Opaque),
             Guess::Tls => return read_hello(io, seen, deadline).await,
             Guess::Http1 => return Ok(Message::Http1),
             Guess::Http2PriorKnowledge => return Ok(Message::Http2Preface),

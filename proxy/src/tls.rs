@@ -11,7 +11,7 @@ use rustls::server::Accepted as Hello;
 use tokio::net::TcpStream;
 use tokio_rustls::server::{StartHandshake, TlsStream};
 
-use sluicegate_policy::{Host, HostError};
+use sluicegate_policy::{FlowFacts, Host, HostError};
 
 use crate::accept::OriginalDestination;
 use crate::rewind::Rewind;
@@ -71,6 +71,14 @@ impl Greeting {
         };
         let name = sni.clone().unwrap_or_else(|| Host::Ip(original_destination.ip()));
         Ok(Self { hello, seen, hello_bytes, io, sni, name })
+    }
+
+    /// What a handler is told of it.
+    pub fn facts(&self) -> FlowFacts {
+        let hello = self.hello.client_hello();
+        let offered = hello.alpn().into_iter().flatten();
+        let alpn = offered.filter_map(|name| str::from_utf8(name).ok()).map(Into::into).collect();
+        FlowFacts { is_tls: true, alpn }
     }
 
     /// The untouched connection: the bytes already read, and the stream behind them.

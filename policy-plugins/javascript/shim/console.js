@@ -9,7 +9,10 @@ function show(value) {
   if (value instanceof Error) return describe(value);
   if (typeof value === "function") return `[function ${value.name}]`;
   if (typeof value !== "object" || value === null) return String(value);
-  return json(value) ?? String(value);
+  const text = json(value);
+  if (text === undefined) return String(value);
+  // What stands for itself as a text, such as a secret or a URL, has no quotes.
+  return text.startsWith('"') ? JSON.parse(text) : text;
 }
 
 function json(value) {

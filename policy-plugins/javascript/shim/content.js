@@ -147,6 +147,16 @@ export class Content {
     this.#state = state;
   }
 
+  /** Lets go of it: nothing more of it is wanted. */
+  cancel() {
+    this.#isUsed = true;
+    const state = this.#state;
+    this.#state = { kind: "failed", error: new TypeError("the body was cancelled") };
+    if (state.kind === "shared") state.pair.abandon(this);
+    // In a message it stays: there nobody waits for it.
+    else if (state.kind === "held") state.body[Symbol.dispose]();
+  }
+
   async #settle() {
     if (this.#state.kind === "shared") await this.#state.pair.settle();
     if (this.#state.kind === "failed") throw this.#state.error;
@@ -208,10 +218,21 @@ class Pair {
     if (this.#isDecided) return;
     const other = this.sides.find((content) => content !== side);
     const body = this.#source.give(isShared);
+    if (other === undefined) side.become({ kind: "held", body });
+    else this.#divide(body, [side, other], isShared);
+    this.#decide();
+  }
+
+  #divide(body, [side, other], isShared) {
     if (isShared) other.become({ kind: "held", body: call(() => body.tee()) });
     else other.become({ kind: "failed", error: new TypeError("the other half of this body was sent") });
     side.become({ kind: "held", body });
-    this.#decide();
+  }
+
+  /** Gets on without one of them. */
+  abandon(side) {
+    this.sides = this.sides.filter((content) => content !== side);
+    if (this.sides.length === 0 && !this.#isDecided) this.#source.cancel();
   }
 
   /** Waits until it is known which bytes each has. */

@@ -91,6 +91,11 @@ export function setClassName(name) {
   className = name;
 }
 
+/** Whether `waitUntil` was given something since the last call of `takePromises`. */
+export function hasPromises() {
+  return promises.length > 0;
+}
+
 /** What `waitUntil` was given since the last call. */
 export function takePromises() {
   return promises.splice(0);

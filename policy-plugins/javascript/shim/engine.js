@@ -3,14 +3,17 @@
 import http from "sluicegate:policy/http@0.1.0";
 
 import { logError } from "./console.js";
-import { ctx, env, setClassName, takePromises } from "./context.js";
+import { ctx, env, hasPromises, setClassName, takePromises } from "./context.js";
 import { call, checkUndecided, describe, describeLoading, refused } from "./failures.js";
 import { install } from "./globals.js";
-import { entriesOf, handlerOf } from "./handlers.js";
+import { CONNECT, entriesOf, handlerOf } from "./handlers.js";
 import { end, turn as nextTurn } from "./idle.js";
 import { Request, Response } from "./messages.js";
 
 install(globalThis);
+
+/** What can become of a connection. */
+const DECISIONS = ["judge", "pass"];
 
 /** The handler's file, which the gate gives the text of. */
 const load = () => import("./policy.js");
@@ -34,12 +37,40 @@ export async function outbound(entry, message) {
   }
 }
 
-async function answerOf(entry, request) {
+export async function onConnect(flow) {
+  try {
+    return await decisionOf(flow);
+  } catch (error) {
+    throw failure(error);
+  } finally {
+    end();
+  }
+}
+
+/** What the handler of an entry returns. */
+async function returnedBy(entry, about) {
   const found = handlerOf(await load(), entry);
   if (found === undefined) throw new TypeError(`the file has no ${entry}`);
   setClassName(found.className);
-  const answer = await found.handler.call(found.root, request, env, ctx);
+  const returned = await found.handler.call(found.root, about, env, ctx);
   checkUndecided();
+  return returned;
+}
+
+/** What becomes of a connection. Nothing goes on after it, so what is waited for comes first. */
+async function decisionOf(flow) {
+  const returned = await returnedBy(CONNECT, flow);
+  const decision = returned === undefined ? "judge" : returned;
+  if (!DECISIONS.includes(decision)) {
+    throw new TypeError(`onConnect returned ${kindOf(decision)}: return "judge" or "pass", or call deny(..)`);
+  }
+  await settled();
+  checkUndecided();
+  return decision;
+}
+
+async function answerOf(entry, request) {
+  const answer = await returnedBy(entry, request);
   if (!(answer instanceof Response)) {
     throw new TypeError(
       `${entry} returned ${kindOf(answer)} and not a Response: is a return or an await missing?`,
@@ -51,19 +82,22 @@ async function answerOf(entry, request) {
 /** The host's response. Where something goes on after it, the workload is answered first. */
 async function send(response) {
   await Response.ready(response);
-  let waiting = takePromises();
-  if (waiting.length === 0 && !Response.isAwaited(response)) return Response.send(response, false);
+  if (!hasPromises() && !Response.isAwaited(response)) return Response.send(response, false);
   const message = Response.send(response, true);
   call(() => http.respond(message));
-  while (waiting.length > 0) {
-    for (const { status, reason } of await Promise.allSettled(waiting)) {
-      if (status === "rejected") logError(`waitUntil: ${describe(reason)}`);
-    }
-    waiting = takePromises();
-  }
+  await settled();
   await nextTurn();
   // It counts for nothing any more, but there has to be one.
   return http.Response.create(200, [], null);
+}
+
+/** Waits for everything that `waitUntil` was given. */
+async function settled() {
+  while (hasPromises()) {
+    for (const { status, reason } of await Promise.allSettled(takePromises())) {
+      if (status === "rejected") logError(`waitUntil: ${describe(reason)}`);
+    }
+  }
 }
 
 /** What the gate is told of an error. Once a handler has refused, nothing else counts. */

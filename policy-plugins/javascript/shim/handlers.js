@@ -2,7 +2,11 @@
 
 /** The kinds of entries, by the part of the file that they are in. */
 const TABLES = { outboundByHost: "byHost", outboundHandlers: "named" };
-const PARTS = ["outbound", ...Object.keys(TABLES)];
+/** The entry of `onConnect`. */
+export const CONNECT = "connect";
+/** The parts that are one function, by their entry. */
+const SINGLE = { outbound: "outbound", [CONNECT]: "onConnect" };
+const PARTS = [...Object.values(SINGLE), ...Object.keys(TABLES)];
 
 function isFunction(value) {
   return typeof value === "function";
@@ -37,9 +41,9 @@ export function handlerOf(file, entry) {
   const [kind] = entry.split(":", 1);
   const name = entry.slice(kind.length + 1);
   const table = Object.keys(TABLES).find((part) => TABLES[part] === kind);
-  if (table === undefined && entry !== "outbound") return undefined;
+  if (table === undefined && !Object.hasOwn(SINGLE, entry)) return undefined;
   for (const [root] of rootsOf(file)) {
-    const handler = table === undefined ? root.outbound : ownOf(root[table], name);
+    const handler = table === undefined ? root[SINGLE[entry]] : ownOf(root[table], name);
     if (isFunction(handler)) return { handler, root, className: isClass(root) ? root.name : "" };
   }
   return undefined;
@@ -54,12 +58,13 @@ export function entriesOf(file) {
   const known = new Map();
   for (const [root, where] of rootsOf(file)) {
     for (const [entry, handler] of partsOf(root, where)) {
-      if (!isFunction(handler)) throw new TypeError(`${entry} of ${where} is not a function`);
+      const shown = SINGLE[entry] ?? entry;
+      if (!isFunction(handler)) throw new TypeError(`${shown} of ${where} is not a function`);
       const before = known.get(entry);
       if (before === undefined) known.set(entry, { handler, where });
       else if (before.handler !== handler) {
         throw new TypeError(
-          `${entry} is there twice, in ${before.where} and in ${where}: which one is meant?`,
+          `${shown} is there twice, in ${before.where} and in ${where}: which one is meant?`,
         );
       }
     }
@@ -68,7 +73,10 @@ export function entriesOf(file) {
 }
 
 function partsOf(root, where) {
-  const parts = root.outbound === undefined ? [] : [["outbound", root.outbound]];
+  const parts = [];
+  for (const [entry, part] of Object.entries(SINGLE)) {
+    if (root[part] !== undefined) parts.push([entry, root[part]]);
+  }
   for (const [part, kind] of Object.entries(TABLES)) {
     const table = root[part] ?? {};
     if (typeof table !== "object") throw new TypeError(`${part} of ${where} is not an object of functions`);

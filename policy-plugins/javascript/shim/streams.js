@@ -109,7 +109,7 @@ export class ReadableStream {
   static of(content) {
     const stream = new ReadableStream({});
     stream.#content = content;
-    stream.#close = null;
+    stream.#close = () => content.cancel();
     return stream;
   }
 
@@ -165,10 +165,13 @@ export class ReadableStream {
 
   async *values() {
     const reader = this.getReader();
+    let step = { done: false };
     try {
-      for (let step = await reader.read(); !step.done; step = await reader.read()) yield step.value;
+      for (step = await reader.read(); !step.done; step = await reader.read()) yield step.value;
     } finally {
-      reader.releaseLock();
+      // Whoever leaves the loop early wants nothing more of it.
+      if (step.done) reader.releaseLock();
+      else await reader.cancel();
     }
   }
 

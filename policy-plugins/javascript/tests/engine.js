@@ -12,6 +12,25 @@ export async function engineOf(text) {
   return { engine, host, world, Body, Request, utf8 };
 }
 
+/** What a handler says of a connection, and what its host saw. */
+export async function connect(text, flow = {}) {
+  const { engine, host, world } = await engineOf(text);
+  const seen = { world, lines: (await host("log")).lines };
+  const facts = {
+    host: "a.test",
+    port: 443,
+    originalDestination: "198.18.0.2:443",
+    tls: true,
+    sni: "a.test",
+    alpn: ["h2", "http/1.1"],
+  };
+  try {
+    return { ...seen, decision: await engine.onConnect({ ...facts, ...flow }) };
+  } catch (error) {
+    return { ...seen, error };
+  }
+}
+
 /** What a handler answers to one request, and what the host saw of it. */
 export async function run(text, options = {}) {
   const { engine, host, world, Body, Request, utf8 } = await engineOf(text);

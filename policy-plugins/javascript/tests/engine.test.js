@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { engineOf, run } from "./engine.js";
+import { connect, engineOf, run } from "./engine.js";
 
 const PASS = "export default { outbound: (request) => fetch(request) };";
 
@@ -291,6 +291,74 @@ test("every entry that is told can be run", async () => {
   }
 });
 
+test("a connection is judged, passed on or refused", async () => {
+  const text = (body) => `export default { async onConnect(flow, env, ctx) { ${body} } };`;
+  assert.equal((await connect(text(""))).decision, "judge");
+  assert.equal((await connect(text(`return "judge";`))).decision, "judge");
+  assert.equal((await connect(text(`return "pass";`))).decision, "pass");
+  assert.equal((await connect("export const onConnect = () => 'pass';")).decision, "pass");
+  const { error } = await connect(text(`try { deny("not this one"); } catch {} return "pass";`));
+  assert.deepEqual(error, { tag: "denied", val: "not this one" });
+});
+
+test("what a handler is told of a connection", async () => {
+  const { lines } = await connect(
+    `export class Gate { static async onConnect(flow, env, ctx) {
+      console.log(JSON.stringify(flow), ctx.className, env.LIMIT.most.length, (await fetch("https://b.test/")).status);
+    } }`,
+  );
+  const facts =
+    '{"host":"a.test","port":443,"originalDestination":"198.18.0.2:443","tls":true,"sni":"a.test","alpn":["h2","http/1.1"]}';
+  assert.equal(lines[0].message, `${facts} Gate 2 200`);
+});
+
+test("whatever else is said of a connection is a fault", async () => {
+  for (const [body, message] of [
+    [`return null;`, /onConnect returned null: return "judge" or "pass"/],
+    [`return true;`, /onConnect returned a boolean/],
+    [`return "Pass";`, /onConnect returned a string/],
+    [`return new Response("x");`, /onConnect returned an object \(Response\)/],
+    [`throw new RangeError("dry");`, /RangeError: dry/],
+  ]) {
+    const { error } = await connect(`export function onConnect() { ${body} }`);
+    assert.equal(error.tag, "failed");
+    assert.match(error.val, message, body);
+  }
+  assert.match((await connect(PASS)).error.val, /the file has no connect/);
+});
+
+test("what a decision about a connection leaves going on is waited for first", async () => {
+  const { decision, lines, world } = await connect(
+    `export function onConnect(flow, env, ctx) {
+      ctx.waitUntil((async () => { await env.KV.put("seen", flow.host); console.log("kept"); })());
+      ctx.waitUntil(Promise.reject(new Error("lost")));
+      return "pass";
+    }`,
+  );
+  assert.equal(decision, "pass");
+  assert.match(lines.map(({ message }) => message).join("|"), /kept\|.*lost|lost.*\|kept/);
+  assert.equal(world.responded.length, 0);
+  const late = await connect(
+    `export function onConnect(flow, env, ctx) {
+      ctx.waitUntil(new Promise((done) => setTimeout(done, 1)).then(() => deny("after all")));
+      return "pass";
+    }`,
+  );
+  assert.deepEqual(late.error, { tag: "denied", val: "after all" });
+});
+
+test("what is a text by itself is logged without quotes", async () => {
+  const { lines } = await run(
+    `export default { outbound(request, env) {
+      console.log(env.TOKEN, new URL("https://a.test/x"));
+      console.log({ token: env.TOKEN });
+      return new Response("ok");
+    } };`,
+  );
+  assert.equal(lines[0].message, "sluicegate_secret_00ff_TOKEN_ https://a.test/x");
+  assert.equal(lines[1].message, '{"token":"sluicegate_secret_00ff_TOKEN_"}');
+});
+
 test("what is loaded: entries", async () => {
   const entries = async (text) => {
     const { engine } = await engineOf(text);
@@ -314,6 +382,13 @@ test("what is loaded: entries", async () => {
     "outbound",
   ]);
   assert.deepEqual(await entries("export const helper = 5;"), []);
+  assert.deepEqual(await entries("export function onConnect() {}"), ["connect"]);
+  assert.deepEqual(await entries("export default { outbound() {}, onConnect() {} }"), ["outbound", "connect"]);
+  assert.deepEqual(await entries("export class Box { static onConnect() {} static outbound() {} }"), [
+    "outbound",
+    "connect",
+  ]);
+  assert.match(await entries("export const onConnect = 5;"), /onConnect of the file is not a function/);
   assert.match(
     await entries("export const outboundByHost = { a: 5 };"),
     /byHost:a of the file is not a function/,

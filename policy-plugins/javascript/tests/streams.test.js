@@ -272,3 +272,43 @@ test("the beginning of a body is looked at, and the whole of it sent", async () 
   assert.equal(lines[0].message, "pay false");
   assert.equal(world.sent[0].body, "payload");
 });
+
+test("a half that nobody wants any more is let go of by the host", async () => {
+  for (const leave of [
+    "await b.cancel();",
+    "const reader = b.getReader(); await reader.read(); await reader.cancel();",
+    "for await (const chunk of b) break;",
+  ]) {
+    const { world, lines } = await ok(
+      `export default { async outbound(request, env, ctx) {
+        const response = await fetch(request);
+        const [a, b] = response.body.tee();
+        ctx.waitUntil((async () => {
+          ${leave.startsWith("await") ? "await b.getReader().read(); console.log('read');" : ""}
+          ${leave}
+          console.log("left");
+        })());
+        return new Response(a, response);
+      } };`,
+      { answer: chunks("one", "two") },
+    );
+    const [answered] = world.responded;
+    assert.equal(answered.content.copies, 1, leave);
+    assert.ok(answered.content.copy.isDropped, leave);
+    assert.equal(lines.at(-1).message, "left", leave);
+  }
+});
+
+test("a half that was let go of before is not made by the host", async () => {
+  const { response, text } = await ok(
+    `export default { async outbound(request) {
+      const response = await fetch(request);
+      const [a, b] = response.body.tee();
+      await b.cancel();
+      return new Response(a, response);
+    } };`,
+    { answer: chunks("one", "two") },
+  );
+  assert.equal(text, "onetwo");
+  assert.equal(response.content.copies, 0);
+});

@@ -19,6 +19,7 @@ from ._gate import Denied, Failed, GateError, Invalid, TimedOut, deny
 from .body import Body
 from .context import Context
 from .environment import Env, Kv, Metadata, Objects, StoredObject
+from .flow import Flow
 from .functions import ask, fetch, now, random_bytes, respond, uuid4
 from .handler import Handler
 from .message import Headers
@@ -32,6 +33,7 @@ __all__ = [
     "Denied",
     "Env",
     "Failed",
+    "Flow",
     "GateError",
     "Handler",
     "Headers",

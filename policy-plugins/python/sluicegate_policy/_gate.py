@@ -18,6 +18,12 @@ except ImportError:
     # The component is built for a world without it, and provably cannot have the bytes of secrets.
     reveal = None  # type: ignore[assignment]
 
+try:
+    from wit_world.imports import connection
+except ImportError:
+    # The component is built for a world without it, and is not asked about connections.
+    connection = None  # type: ignore[assignment]
+
 __all__ = [
     "Denied",
     "Err",
@@ -29,6 +35,7 @@ __all__ = [
     "call",
     "check_denied",
     "clock",
+    "connection",
     "context",
     "deny",
     "http",
@@ -44,7 +51,7 @@ __all__ = [
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 
-#: The reason of the first refusal. There is one request for each instance, so one is enough.
+#: The reason of the first refusal. There is one request or connection for each instance, so one is enough.
 _denied: str | None = None
 
 
@@ -74,7 +81,7 @@ class Denied(BaseException):
 
 
 def deny(reason: str) -> NoReturn:
-    """Refuses the request, at once. The workload is told the reason.
+    """Refuses the request or the connection, at once. The workload is told the reason of a request's refusal.
 
     The refusal stands, whoever catches the exception: nothing is sent afterwards.
     """

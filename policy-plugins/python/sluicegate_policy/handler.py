@@ -5,27 +5,32 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import wit_world
 
 from . import _gate, _live, functions
 from .context import Context
 from .environment import Env
+from .flow import Decision, Flow, decided
 from .request import Request
 from .response import Response
+
+_Decided = TypeVar("_Decided")
 
 #: Folders whose code is not the handler's own: this package's, and Python's.
 _OTHERS = (os.path.dirname(__file__), os.path.dirname(os.path.dirname(json.__file__)))
 
 
 class Handler:
-    """A handler: derive one class from this in the file that is built.
+    """A handler: derive one class from this in the file that is built, with one of the functions or both.
 
     For every request of the workload a fresh copy of the interpreter, as it was when the component was
-    built, makes an object of the class and calls ``outbound`` once. Nothing is kept from one request to
-    the next but what the handler stores.
+    built, makes an object of the class and calls ``outbound`` once; likewise ``on_connect`` for every
+    connection that the document has it asked about. Nothing is kept from one call to the next but what
+    the handler stores.
     """
 
     def outbound(self, request: Request, env: Env, ctx: Context) -> Response:
@@ -36,31 +41,60 @@ class Handler:
         """
         raise NotImplementedError
 
+    def on_connect(self, flow: Flow, env: Env, ctx: Context) -> Decision | None:
+        """Decides about one connection, before there is a request: ``"judge"`` or nothing for what the
+        document says, ``"pass"`` to pass it on unopened where the lists of hosts admit that.
+
+        :func:`deny` refuses it. Any other exception is a fault of the handler, and refuses it too.
+        """
+        raise NotImplementedError
+
     def __init_subclass__(cls, **named: Any) -> None:
         super().__init_subclass__(**named)
-        if cls.outbound is not Handler.outbound:
-            _export(sys.modules[cls.__module__], cls)
+        written = [name for name in _FUNCTIONS if getattr(cls, name) is not getattr(Handler, name)]
+        if written:
+            _export(sys.modules[cls.__module__], cls, written)
 
 
-def _export(module: ModuleType, handler: type[Handler]) -> None:
+#: What a handler can have, by the names that the worlds export them by too.
+_FUNCTIONS = ("outbound", "on_connect")
+
+
+def _export(module: ModuleType, handler: type[Handler], written: list[str]) -> None:
     """Has the component call this class: componentize-py looks for ``WitWorld`` in the module."""
     if "WitWorld" in vars(module):
         raise TypeError(f"{module.__name__} has a handler already: there is one in a file")
+    exported = [name for name in _FUNCTIONS if hasattr(wit_world.WitWorld, name)]
+    if written != exported:
+        raise TypeError(
+            f"{handler.__name__} has {' and '.join(written)}, and is built for a world that has"
+            f" {' and '.join(exported)}: write `def on_connect` and `def outbound` into the file itself"
+        )
 
     class WitWorld(wit_world.WitWorld):
         def outbound(self, request: _gate.http.Request) -> _gate.http.Response:
             return run(handler, request)
+
+        def on_connect(self, flow: _gate.connection.Flow) -> _gate.connection.Decision:
+            return run_on_connect(handler, flow)
 
     vars(module)["WitWorld"] = WitWorld
 
 
 def run(handler: type[Handler], request: _gate.http.Request) -> _gate.http.Response:
     """Runs a handler on one request. What it raises becomes an error of the gate's."""
+    return _run(lambda: _returned(handler().outbound(Request._of(request), Env(), Context())))
+
+
+def run_on_connect(handler: type[Handler], flow: _gate.connection.Flow) -> _gate.connection.Decision:
+    """Runs a handler on one connection, likewise."""
+    return _run(lambda: decided(handler().on_connect(Flow._of(flow), Env(), Context())))
+
+
+def _run(decide: Callable[[], _Decided]) -> _Decided:
     _live.begin()
     try:
-        response = handler().outbound(Request._of(request), Env(), Context())
-        _gate.check_denied()
-        return _returned(response)
+        return decide()
     except _gate.Denied as denied:
         raise _gate.Err(_gate.http.Error_Denied(denied.reason)) from None
     except _gate.Failed as failed:
@@ -76,6 +110,7 @@ def run(handler: type[Handler], request: _gate.http.Request) -> _gate.http.Respo
 
 
 def _returned(response: object) -> _gate.http.Response:
+    _gate.check_denied()
     if isinstance(response, Response):
         return response._give()
     if functions.has_responded():

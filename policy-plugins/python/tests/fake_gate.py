@@ -39,6 +39,21 @@ class Error_Failed:
     value: str
 
 
+@dataclass
+class Flow:
+    host: str = "pinned.test"
+    port: int = 443
+    original_destination: str = "198.18.0.2:443"
+    tls: bool = True
+    sni: str | None = "pinned.test"
+    alpn: list[str] = field(default_factory=lambda: ["h2", "http/1.1"])
+
+
+class Decision(Enum):
+    JUDGE = 0
+    PASS = 1
+
+
 class Owned:
     """A handle: gone once it was given to the gate."""
 
@@ -363,9 +378,11 @@ def install() -> None:
             "sleep_ms": lambda duration: gate.asked.append(("sleep", duration)),
         },
         "random": {"bytes": lambda count: gate.bytes(count)},
+        "connection": {"Flow": Flow, "Decision": Decision},
     }
     types = module("componentize_py_types", {"Err": Err})
-    world = module("wit_world", {"WitWorld": object})
+    # A world of requests alone; tests put `on_connect` beside it.
+    world = module("wit_world", {"WitWorld": type("WitWorld", (), {"outbound": None})})
     imports = module("wit_world.imports", {})
     sys.modules |= {"componentize_py_types": types, "wit_world": world, "wit_world.imports": imports}
     for name, items in interfaces.items():

@@ -358,5 +358,59 @@ class Live(Case):
         self.assertEqual((time.time, os.urandom, sys.stdout, list(sys.meta_path), random.getstate()), before)
 
 
+class Connections(Case):
+    def decided(self, on_connect, flow: fake_gate.Flow | None = None):
+        made = type("Made", (), {"on_connect": on_connect})
+        return handler.run_on_connect(made, flow or fake_gate.Flow())
+
+    def failed(self, on_connect):
+        with self.assertRaises(Err) as raised:
+            self.decided(on_connect)
+        return raised.exception.value
+
+    def test_a_connection_is_judged_or_passed_on(self) -> None:
+        for returned, decision in [(None, "JUDGE"), ("judge", "JUDGE"), ("pass", "PASS")]:
+            self.assertEqual(self.decided(lambda self, flow, env, ctx, returned=returned: returned).name, decision)
+
+    def test_a_connection_is_refused_and_stays_so(self) -> None:
+        def on_connect(self, flow, env, ctx):
+            try:
+                sdk.deny("not this one")
+            except BaseException:
+                return "pass"
+
+        self.assertEqual(self.failed(on_connect), fake_gate.Error_Denied("not this one"))
+
+    def test_whatever_else_it_returns_is_a_fault(self) -> None:
+        for returned, words in [(True, "a bool"), ("Pass", "another text"), (sdk.Flow, "a type")]:
+            error = self.failed(lambda self, flow, env, ctx, returned=returned: returned)
+            self.assertIn(f"on_connect returned {words}: return", error.value)
+
+    def test_what_is_known_of_a_connection(self) -> None:
+        def on_connect(self, flow, env, ctx):
+            assert flow == sdk.Flow("a.test", 5432, "198.18.0.2:5432", False, None, ()), flow
+            env.kv.put("seen", f"{flow.host} {ctx.container_id}")
+
+        self.decided(on_connect, fake_gate.Flow("a.test", 5432, "198.18.0.2:5432", False, None, []))
+        self.assertIn("seen", gate.values)
+
+    def test_a_class_has_what_the_world_that_it_is_built_for_has(self) -> None:
+        with self.assertRaisesRegex(TypeError, "Both has outbound and on_connect, and is built for a world"):
+            type("Both", (sdk.Handler,), {"outbound": print, "on_connect": print, "__module__": "fake_gate"})
+        world = sys.modules["wit_world"].WitWorld
+        world.on_connect = None
+        self.addCleanup(delattr, world, "on_connect")
+        made = type("Both", (sdk.Handler,), {
+            "outbound": lambda self, request, env, ctx: sdk.Response("made"),
+            "on_connect": lambda self, flow, env, ctx: "pass",
+            "__module__": "fake_gate",
+        })
+        self.addCleanup(delattr, fake_gate, "WitWorld")
+        self.assertTrue(issubclass(made, sdk.Handler))
+        exported = fake_gate.WitWorld()
+        self.assertEqual(exported.outbound(workload()).own_body.content, b"made")
+        self.assertEqual(exported.on_connect(fake_gate.Flow()).name, "PASS")
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -19,6 +19,8 @@
 //! sluicegate_handler::export!(ReadOnly);
 //! ```
 //!
+//! A connection can be decided about before there is a request: see [`ConnectionHandler`].
+//!
 //! It is built as a `cdylib` for `wasm32-unknown-unknown` and made a component by `sluicegate policy
 //! build`. For every request a fresh instance is made and dropped afterwards: statics begin anew, and
 //! what is to stay goes into [`Kv`] or [`Objects`].
@@ -51,6 +53,7 @@ pub mod log;
 pub mod random;
 
 pub use action::{ask, deny, fetch, fetch_within, respond};
+pub use bindings::connection::sluicegate::policy::connection::{Decision, Flow};
 pub use body::Body;
 pub use context::Context;
 pub use encoding::{base64, decode_uri, encode_uri, hex, sha256};
@@ -60,5 +63,5 @@ pub use kv::Kv;
 pub use objects::{Metadata, Object, Objects};
 pub use request::Request;
 pub use response::Response;
-pub use run::Handler;
+pub use run::{ConnectionHandler, Handler};
 pub use secret::Secret;

@@ -40,6 +40,16 @@ pub(super) fn compile(
     Edits { headers, query, basic_auth }
 }
 
+/// Reads a user name and password that no rule puts on; whether the secrets may go where they are told
+/// is the caller's to check.
+pub(super) fn basic_auth(
+    entry: &BasicAuthEntry,
+    secrets: &Secrets,
+    findings: &mut Findings<'_>,
+) -> Option<BasicAuth> {
+    Templates { secrets, hosts: &[], findings }.basic_auth(entry)
+}
+
 /// Reads the values of one rule that may hold secrets.
 struct Templates<'rule, 'findings, 'text> {
     secrets: &'rule Secrets,

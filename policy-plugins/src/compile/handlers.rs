@@ -1,4 +1,6 @@
-//! Compiles `outbound`, `outbound_by_host`, `outbound_handlers` and the files that they name.
+//! Compiles `outbound`, `outbound_by_host`, `outbound_handlers`, `on_connect` and the files that they name.
+
+mod connect;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -6,6 +8,7 @@ use std::sync::Arc;
 
 use toml::Spanned;
 
+use self::connect::{connections_only, no_on_connect, offers};
 use super::files::{Code, Files};
 use super::secrets::Secrets;
 use super::{json, pattern};
@@ -52,6 +55,8 @@ enum Place<'name> {
     Requests,
     /// Under a name of `outbound_handlers`: its handler of that name, or its `outbound`.
     Name(&'name str),
+    /// Under `on_connect`: its function for connections.
+    Connections,
 }
 
 /// A handler as an entry wants it.
@@ -150,6 +155,8 @@ impl<'a> Handlers<'a> {
         }
         if brought.exports.entries.contains(&Entry::Outbound) {
             routes.catch_all = Some(brought.handler(&Entry::Outbound));
+        } else if brought.exports.entries == [Entry::Connect] {
+            connections_only(&brought.bound.name, &entry.span(), findings);
         }
     }
 
@@ -329,14 +336,17 @@ impl<'a> Handlers<'a> {
     ) -> Option<Arc<BoundHandler>> {
         let (params, reveal) = self.given(wanted, findings);
         let action = match self.files.code(wanted.handler, &wanted.at, findings)? {
-            Code::Script(script) => HandlerAction::Script(script),
+            Code::Script(script) => {
+                offers(&script, place, wanted, findings)?;
+                HandlerAction::Script(script)
+            }
             Code::Program(program, exports) => {
                 may_reveal(&exports, wanted, findings);
                 action(&program, &entry_for(place, &exports, wanted, findings)?)
             }
         };
         let name = match place {
-            Place::Requests => wanted.handler,
+            Place::Requests | Place::Connections => wanted.handler,
             Place::Name(name) => name,
         };
         Some(Arc::new(BoundHandler {
@@ -361,7 +371,7 @@ impl Brought {
     fn handler(&self, offered: &Entry) -> Arc<BoundHandler> {
         let name = match offered {
             Entry::Named(name) => name,
-            Entry::Outbound | Entry::ByHost(_) => &self.bound.name,
+            Entry::Outbound | Entry::ByHost(_) | Entry::Connect => &self.bound.name,
         };
         let action = action(&self.program, offered);
         Arc::new(BoundHandler { name: name.clone(), action, ..self.bound.clone() })
@@ -381,10 +391,7 @@ fn action(program: &Program, entry: &Entry) -> HandlerAction {
 
 /// The file of an entry that is a program.
 fn program_file(entry: &Spanned<HandlerEntry>) -> Option<&str> {
-    let text = match entry.get_ref() {
-        HandlerEntry::Name(name) => name.as_str(),
-        HandlerEntry::Table(table) => table.handler.as_ref()?.get_ref().as_str(),
-    };
+    let text = entry.get_ref().name();
     ProgramKind::of_file(text).map(|_| text)
 }
 
@@ -398,11 +405,18 @@ fn entry_for(
     let named = match place {
         Place::Requests => None,
         Place::Name(name) => Some(Entry::Named(name.into())),
+        Place::Connections if exports.entries.contains(&Entry::Connect) => return Some(Entry::Connect),
+        Place::Connections => {
+            no_on_connect(wanted.handler, &wanted.at, findings);
+            return None;
+        }
     };
     let found = named
         .filter(|named| exports.entries.contains(named))
         .or_else(|| exports.entries.contains(&Entry::Outbound).then_some(Entry::Outbound));
-    if found.is_none() {
+    if found.is_none() && exports.entries == [Entry::Connect] {
+        connections_only(wanted.handler, &wanted.at, findings);
+    } else if found.is_none() {
         let offered: Vec<_> = exports.entries.iter().map(ToString::to_string).collect();
         findings
             .error(

@@ -1,8 +1,10 @@
 //! Makes a policy of a document, or reports everything that keeps it from being one.
 
 mod bindings;
+mod dns;
 mod edits;
 mod files;
+mod flows;
 mod handlers;
 mod headers;
 mod json;
@@ -11,6 +13,7 @@ mod places;
 mod rules;
 mod secrets;
 mod settings;
+mod upstream;
 mod warnings;
 
 pub(crate) use headers::belongs_to_one_hop;
@@ -53,16 +56,21 @@ fn assemble(document: &Document, sources: &dyn Sources, findings: &mut Findings<
     let materials = Materials { sources, secrets: &secrets, limits: &limits };
     let mut handlers = Handlers::compile(document, materials, findings);
     let ByHost { patterns: handled, routes } = handlers.routes(document, findings);
+    let on_connect = handlers.on_connect(document, &routes, findings);
     let surroundings = rules::Surroundings { secrets: &secrets, handlers: &mut handlers, mode };
     let rules = rules::compile(&document.rules, surroundings, findings);
     rules.check_handled(&handled, findings);
+    let upstream = settings::upstream(&document.upstream, &secrets, findings);
     let compiled = warnings::Compiled {
         rules: &rules,
         handled: &handled,
         bindings: &bindings,
+        upstream: &upstream,
         has_scripts: handlers.files().digests().next().is_some(),
     };
     warnings::find(document, allowed.as_deref(), &denied, &compiled, findings);
+    let judged: Vec<_> = rules.hosts_let_through().map(|(_, host)| host).chain(&handled).collect();
+    let flows = flows::compile(document, allowed.as_deref(), &judged, findings);
     let digest = Digest::of(findings.text().as_bytes()).and(handlers.files().digests());
     let scripts = handlers.files().digests().map(|(path, _)| path.into()).collect();
     let programs = handlers.files().programs();
@@ -83,16 +91,18 @@ fn assemble(document: &Document, sources: &dyn Sources, findings: &mut Findings<
         denied: Arc::new(index(&denied)),
         allowed: allowed.as_deref().map(|allowed| Arc::new(index(allowed))),
         rule_hosts: rules.index(),
+        flows,
         rules: rules.into_rules(),
         handlers,
         outbound: routes,
+        on_connect,
         secrets,
         bindings,
         environment: Arc::new(environment),
-        upstream: settings::upstream(&document.upstream, findings),
+        upstream,
         flows_on_publish: settings::flows_on_publish(&document.upstream),
         refusal: settings::refusal(&document.refusal, findings),
-        dns: settings::dns(&document.dns, findings),
+        dns: dns::compile(&document.dns, findings),
         places: places::find(document, findings),
     }
 }

@@ -16,6 +16,8 @@ pub(super) fn find(document: &Document, findings: &Findings<'_>) -> Places {
         keys: keys(document, &lines),
         denied: of_all(&document.denied_hosts),
         allowed: document.allowed_hosts.as_ref().map(|list| of_all(list.get_ref())).unwrap_or_default(),
+        tcp: of_all(&document.tcp),
+        udp: of_all(&document.udp),
         rules: document.rules.iter().map(|rule| lines.of(&rule.span())).collect(),
         by_host: document.outbound_by_host.keys().map(|pattern| lines.of(&pattern.span())).collect(),
     }
@@ -27,6 +29,7 @@ fn keys(document: &Document, lines: &Lines) -> HashMap<Box<str>, usize> {
         ("mode", document.mode.as_ref().map(Spanned::span)),
         ("allowed_hosts", document.allowed_hosts.as_ref().map(Spanned::span)),
         ("outbound", document.outbound.as_ref().map(Spanned::span)),
+        ("on_connect", document.on_connect.as_ref().map(Spanned::span)),
     ];
     let single = single.into_iter().filter_map(|(key, at)| Some((String::from(key), at?)));
     let named =

@@ -93,6 +93,44 @@ impl Secrets {
         }
     }
 
+    /// Reports it if the proxy of `[upstream]` may not be told the secret.
+    pub(super) fn check_proxy(
+        &self,
+        name: &SecretName,
+        used_at: Range<usize>,
+        (scheme, authority): (Scheme, &Authority),
+        findings: &mut Findings<'_>,
+    ) {
+        self.check_binding(name, used_at.clone(), (Some(scheme), authority), findings);
+        let declaration = self.by_name.get(name).and_then(|secret| secret.declaration.as_ref());
+        if declaration.is_some_and(|declaration| !declaration.travels_by(scheme)) {
+            findings
+                .error(used_at, format!("secret {name} may not be told to the proxy unencrypted"))
+                .help(format!("use an `https://` proxy, or write `plaintext = true` in [secrets.{name}]"));
+        }
+    }
+
+    /// Reports it if a client certificate for these hosts may not be used with the secret as its key.
+    pub(super) fn check_key(
+        &self,
+        name: &SecretName,
+        used_at: Range<usize>,
+        hosts: &[Spanned<HostPattern>],
+        findings: &mut Findings<'_>,
+    ) {
+        let Some(secret) = self.by_name.get(name) else { return };
+        let Some(declaration) = &secret.declaration else { return };
+        for host in hosts.iter().map(Spanned::get_ref) {
+            if !declaration.hosts.iter().any(|own| own.covers(host, Scheme::Https)) {
+                findings
+                    .error(used_at.clone(), format!("secret {name} is not bound to `{host}`"))
+                    .label(format!("would identify the gate to `{host}`"))
+                    .also(secret.hosts_at.clone(), format!("{name} is for these hosts only"))
+                    .help(format!("add \"{host}\" to `hosts` of [secrets.{name}]"));
+            }
+        }
+    }
+
     /// Reports it if a rule for these hosts may not put the secret on.
     pub(super) fn check_use(
         &self,

@@ -1,4 +1,4 @@
-//! Compiles `[upstream]`, `[refusal]` and `[dns]`.
+//! Compiles `[upstream]` and `[refusal]`.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -8,9 +8,9 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use ipnet::IpNet;
 use toml::Spanned;
 
-use super::{bad_host, headers};
-use crate::dns::{Dns, RefusedNames};
-use crate::document::{DnsEntry, FlowsOnPublishEntry, ModeEntry, RefusalEntry, RefusedEntry, UpstreamEntry};
+use super::secrets::Secrets;
+use super::{bad_host, dns, headers, upstream as way_out};
+use crate::document::{FlowsOnPublishEntry, ModeEntry, RefusalEntry, UpstreamEntry};
 use crate::error::{Findings, nearest};
 use crate::host::{Authority, Host, WrittenAuthority};
 use crate::pattern::parse_range_or_address;
@@ -19,14 +19,13 @@ use crate::refusal::{RefusalAnswer, RefusalBody};
 use crate::template::TemplateError;
 use crate::upstream::{FlowsOnPublish, Upstream};
 
-/// The port of DNS.
-const DNS_PORT: u16 = 53;
-
-pub(super) fn upstream(entry: &UpstreamEntry, findings: &mut Findings<'_>) -> Upstream {
+pub(super) fn upstream(entry: &UpstreamEntry, secrets: &Secrets, findings: &mut Findings<'_>) -> Upstream {
     Upstream {
         extra_ca: entry.extra_ca.iter().filter_map(|path| file(path, findings)).collect(),
         resolve: resolve(&entry.resolve, findings),
-        dns: entry.dns.iter().filter_map(|text| name_server(text, findings)).collect(),
+        dns: entry.dns.iter().filter_map(|text| dns::name_server(text, findings)).collect(),
+        proxy: way_out::proxy(entry, secrets, findings),
+        client_certificates: way_out::client_certificates(&entry.client_certificates, secrets, findings),
         connect_timeout: timeout(entry.connect_timeout_ms.as_ref(), findings)
             .unwrap_or(Upstream::CONNECT_TIMEOUT_DEFAULT),
         response_timeout: timeout(entry.response_timeout_ms.as_ref(), findings)
@@ -77,27 +76,7 @@ pub(super) fn refusal(entry: &RefusalEntry, findings: &mut Findings<'_>) -> Refu
     RefusalAnswer::new(status.unwrap_or(StatusCode::FORBIDDEN), headers, body)
 }
 
-pub(super) fn dns(entry: &DnsEntry, findings: &mut Findings<'_>) -> Dns {
-    let mut search = Vec::new();
-    for text in &entry.search {
-        match Host::parse(text.get_ref()) {
-            Ok(Host::Dns(name)) => search.push(name),
-            Ok(Host::Ip(_)) => {
-                findings
-                    .error(text.span(), format!("`{}` is an address", text.get_ref()))
-                    .help("name a domain, as after `search` in /etc/resolv.conf");
-            }
-            Err(error) => bad_host(text, &error, "`example.com`", findings),
-        }
-    }
-    let refused = match entry.refused {
-        RefusedEntry::Sink => RefusedNames::Sink,
-        RefusedEntry::Nxdomain => RefusedNames::Nxdomain,
-    };
-    Dns { refused, search }
-}
-
-fn file(path: &Spanned<String>, findings: &mut Findings<'_>) -> Option<Box<str>> {
+pub(super) fn file(path: &Spanned<String>, findings: &mut Findings<'_>) -> Option<Box<str>> {
     let fits = !path.get_ref().is_empty() && !path.get_ref().contains(char::is_control);
     if !fits {
         findings.error(path.span(), "not a file name").help("write a path, such as \"ca.pem\"");
@@ -140,18 +119,8 @@ fn resolve(
     resolve
 }
 
-fn name_server(text: &Spanned<String>, findings: &mut Findings<'_>) -> Option<SocketAddr> {
-    let address = socket_address(text.get_ref(), Some(DNS_PORT));
-    if address.is_none() {
-        findings
-            .error(text.span(), format!("`{}` is not the address of a name server", text.get_ref()))
-            .help("write it as `192.0.2.53`, `192.0.2.53:5353` or `[2001:db8::53]:53`");
-    }
-    address
-}
-
 /// An address with a port, or with the default port if there is one.
-fn socket_address(text: &str, default_port: Option<u16>) -> Option<SocketAddr> {
+pub(super) fn socket_address(text: &str, default_port: Option<u16>) -> Option<SocketAddr> {
     let bare =
         text.parse::<IpAddr>().ok().map(|address| WrittenAuthority { host: address.into(), port: None });
     let written = bare.or_else(|| WrittenAuthority::parse(text).ok())?;

@@ -80,7 +80,7 @@ fn a_file_is_read_once_and_named_by_its_path() {
 fn handler(policy: &Policy, host: &str) -> Option<Arc<BoundHandler>> {
     let authority = Authority::parse(host, 443).unwrap();
     let (scheme, method) = (Scheme::Https, &http::Method::GET);
-    let request = RequestFacts { scheme, authority: &authority, method, path: "/" };
+    let request = RequestFacts { scheme, authority: &authority, method, path: "/", carries_dns: false };
     match policy.decide(&request).verdict {
         Verdict::Handle(handler, _) => Some(Arc::clone(handler)),
         _ => None,
@@ -241,4 +241,105 @@ x = "x.rhai"
     assert_eq!(environment.limits.effects, HandlerLimits::default().effects);
     assert!(policy.secrets()[0].scrub);
     assert!(!policy.reaches(&Host::parse("a.test").unwrap()).is_open());
+}
+
+const BOTH: &str =
+    "fn outbound(request, env, ctx) { fetch(request) }\nfn on_connect(flow, env, ctx) { \"judge\" }\n";
+const CONNECTIONS: &str = "fn on_connect(flow, env, ctx) { \"pass\" }\n";
+
+/// The name of the handler of connections, and what runs.
+fn on_connect(text: &str, files: &Files) -> Option<(String, String)> {
+    let policy = compiled(text, files).unwrap_or_else(|error| panic!("{text}: {error}")).policy;
+    let bound = policy.on_connect()?;
+    let action = match &bound.action {
+        HandlerAction::Script(script) => script.file().to_owned(),
+        HandlerAction::Program(program) => format!("{} of {}", program.entry, program.file),
+        HandlerAction::Deny(why) => format!("deny {why}"),
+    };
+    Some((bound.name.to_string(), action))
+}
+
+#[test]
+fn connections_have_a_handler_where_the_document_names_one() {
+    let files = Files::of(&[
+        ("fine.rhai", FINE),
+        ("both.rhai", BOTH),
+        ("c.rhai", CONNECTIONS),
+        ("c.js", "connect"),
+        ("both.js", "outbound connect byHost:a.test"),
+        ("both.wasm", "outbound connect"),
+        ("reveal.wasm", "connect reveal"),
+    ]);
+    for (text, name, action) in [
+        ("on_connect = \"c.rhai\"", "c.rhai", "c.rhai"),
+        ("on_connect = \"both.rhai\"", "both.rhai", "both.rhai"),
+        ("on_connect = \"c.js\"", "c.js", "connect of c.js"),
+        ("on_connect = { handler = \"both.wasm\" }", "both.wasm", "connect of both.wasm"),
+        ("on_connect = { deny = \"closed\" }", "on_connect", "deny closed"),
+        // A file of `outbound` brings its own along.
+        ("outbound = \"both.rhai\"", "both.rhai", "both.rhai"),
+        ("outbound = \"both.js\"", "both.js", "connect of both.js"),
+        ("outbound = { handler = \"both.wasm\", params = { a = 1 } }", "both.wasm", "connect of both.wasm"),
+        ("outbound = \"both.js\"\non_connect = \"c.rhai\"", "c.rhai", "c.rhai"),
+        ("outbound = \"both.js\"\non_connect = { deny = \"no\" }", "on_connect", "deny no"),
+    ] {
+        assert_eq!(on_connect(text, &files), Some((name.to_owned(), action.to_owned())), "{text}");
+    }
+    for text in [
+        "outbound = \"fine.rhai\"",
+        "[outbound_by_host]\n\"a.test\" = \"both.js\"",
+        "outbound = \"named\"\n[outbound_handlers]\nnamed = \"both.rhai\"",
+    ] {
+        assert_eq!(on_connect(text, &files), None, "{text}");
+    }
+    let given = "on_connect = { handler = \"reveal.wasm\", params = { most = 3 }, reveal = [\"TOKEN\"] }\n\
+                 [secrets.TOKEN]\nsource = \"env://TOKEN\"\nhosts = [\"a.test\"]";
+    let policy = compiled(given, &files).unwrap().policy;
+    let bound = policy.on_connect().unwrap();
+    assert_eq!((bound.params["most"].as_i64(), bound.reveal.len()), (Some(3), 1));
+}
+
+#[test]
+fn h07_a_file_without_the_function_is_no_handler_of_connections() {
+    let files = Files::of(&[
+        ("fine.rhai", FINE),
+        ("c.rhai", CONNECTIONS),
+        ("fine.js", "outbound"),
+        ("c.js", "connect"),
+        ("fine.wasm", "outbound"),
+        ("reveal.wasm", "connect reveal"),
+    ]);
+    let function = "has no function for connections";
+    for (text, message, help) in [
+        ("on_connect = \"fine.rhai\"", function, "fn on_connect(flow, env, ctx)"),
+        ("on_connect = \"fine.js\"", function, "export function onConnect(flow, env, ctx)"),
+        ("on_connect = \"fine.wasm\"", function, "connection-handler"),
+        ("on_connect = \"gate\"", "`gate` is not the file of a handler", "{ deny = \"why\" }"),
+        ("on_connect = \"gone.js\"", "cannot be read", "check that the file is there"),
+        ("on_connect = \"reveal.wasm\"", "asks for the bytes of secrets", "reveal = [\"NAME\"]"),
+        ("on_connect = { deny = \"no\", params = { a = 1 } }", "`params` has no effect", "drop `params`"),
+        ("outbound = \"c.rhai\"", "`c.rhai` has no function `outbound`", "on_connect = \"c.rhai\""),
+        ("outbound = \"c.js\"", "`c.js` has no function `outbound`", "on_connect = \"c.js\""),
+        ("[outbound_by_host]\n\"a.test\" = \"c.js\"", "has no function `outbound`", "on_connect = \"c.js\""),
+        ("[outbound_handlers]\nname = \"c.rhai\"", "has no function `outbound`", "on_connect = \"c.rhai\""),
+    ] {
+        let error = compiled(text, &files).unwrap_err();
+        let problem = error.problems().first().unwrap();
+        assert_eq!(error.problems().len(), 1, "{text}: {:?}", error.problems());
+        assert!(problem.line >= 2 && problem.message.contains(message), "{text}: {problem:?}");
+        assert!(problem.help.as_deref().is_some_and(|said| said.contains(help)), "{text}: {problem:?}");
+    }
+}
+
+#[test]
+fn a_generation_is_of_its_handler_of_connections_too() {
+    let generation = |text: &str, handler: &str| {
+        let policy = compiled(text, &Files::of(&[("c.rhai", handler)])).unwrap().policy;
+        policy.generation().to_owned()
+    };
+    let first = generation("on_connect = \"c.rhai\"", CONNECTIONS);
+    assert_eq!(first, generation("on_connect = \"c.rhai\"", CONNECTIONS));
+    assert_ne!(first, generation("on_connect = \"c.rhai\"", &CONNECTIONS.replace("pass", "judge")));
+    assert_ne!(first, generation("", CONNECTIONS));
+    assert_ne!(first, generation("on_connect = { handler = \"c.rhai\", params = { a = 1 } }", CONNECTIONS));
 }

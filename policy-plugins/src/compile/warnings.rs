@@ -13,6 +13,7 @@ use crate::host::Scheme;
 use crate::index::HostIndex;
 use crate::pattern::HostPattern;
 use crate::secret::SecretName;
+use crate::upstream::Upstream;
 
 pub(super) fn find(
     document: &Document,
@@ -41,6 +42,7 @@ pub(super) struct Compiled<'a> {
     /// The patterns of `outbound_by_host`.
     pub(super) handled: &'a [Spanned<HostPattern>],
     pub(super) bindings: &'a [BindingDeclaration],
+    pub(super) upstream: &'a Upstream,
     /// Whether some handler may use any secret.
     pub(super) has_scripts: bool,
 }
@@ -120,8 +122,13 @@ fn unused_secrets(document: &Document, policy: &Compiled<'_>, findings: &mut Fin
         return;
     }
     let by_bindings = policy.bindings.iter().flat_map(BindingDeclaration::secrets);
-    let used: BTreeSet<&str> =
-        policy.rules.secrets_used().chain(by_bindings).map(SecretName::as_str).collect();
+    let used: BTreeSet<&str> = policy
+        .rules
+        .secrets_used()
+        .chain(by_bindings)
+        .chain(policy.upstream.secrets())
+        .map(SecretName::as_str)
+        .collect();
     for name in document.secrets.keys().filter(|name| !used.contains(name.get_ref().as_str())) {
         let name_text = name.get_ref();
         findings.warning(name.span(), format!("secret {name_text} is not used by any rule")).help(format!(

@@ -124,6 +124,16 @@ pub(crate) struct HandlerLimitsEntry {
     pub(crate) wall_ms: Option<Spanned<u64>>,
 }
 
+impl HandlerEntry {
+    /// The file or the name of the handler; empty where there is none.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Name(name) => name,
+            Self::Table(table) => table.handler.as_ref().map_or("", |handler| handler.get_ref()),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for HandlerEntry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct NameOrTable;

@@ -49,6 +49,15 @@ pub(crate) struct Document {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub(crate) denied_hosts: Strings,
+    /// TCP flows that pass on unread, both ways and whoever speaks first: a host pattern with its port
+    /// each, such as `db.internal:5432`.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub(crate) tcp: Strings,
+    /// The same for UDP, such as `time.example.com:123`. All other datagrams but DNS are refused.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub(crate) udp: Strings,
     /// Secrets by name: where the value is, and where it may go.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, SecretEntry>")]
@@ -69,6 +78,10 @@ pub(crate) struct Document {
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, HandlerEntrySchema>")]
     pub(crate) outbound_handlers: BTreeMap<Spanned<String>, Spanned<HandlerEntry>>,
+    /// The handler of connections, asked before there is a request: whether one is passed on unopened,
+    /// judged by what the document says, or refused. A file with `on_connect`.
+    #[schemars(with = "Option<HandlerEntrySchema>")]
+    pub(crate) on_connect: Option<Spanned<HandlerEntry>>,
     /// Constants for handlers: `env.NAME`.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
@@ -137,7 +150,9 @@ pub(crate) struct UpstreamEntry {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub(crate) allow_ranges: Strings,
-    /// Name servers, as `address` or `address:port`. Default: the system's.
+    /// Name servers: `192.0.2.53`, `tcp://192.0.2.53`, `tls://192.0.2.53#dns.example.com` or
+    /// `https://192.0.2.53/dns-query#dns.example.com`, with a port where it is not the usual one; the
+    /// name behind `#` is that of the certificate. Default: the system's.
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub(crate) dns: Strings,
@@ -150,9 +165,43 @@ pub(crate) struct UpstreamEntry {
     /// The longest silence within a body, in milliseconds. Default: 300000.
     #[schemars(with = "Option<u64>", range(min = 1, max = 3_600_000))]
     pub(crate) idle_timeout_ms: Option<Spanned<u64>>,
+    /// A proxy that every connection to an upstream goes through, as a tunnel:
+    /// `http://host:port` or `https://host:port` (HTTP CONNECT), or `socks5://host:port`.
+    #[schemars(with = "Option<String>")]
+    pub(crate) proxy: Option<Spanned<String>>,
+    /// User name and password for the proxy, which may hold `${secret:NAME}`.
+    #[schemars(with = "Option<BasicAuthEntry>")]
+    pub(crate) proxy_auth: Option<Spanned<BasicAuthEntry>>,
+    /// Whether the proxy is given names instead of addresses. Where they lead can then not be
+    /// checked. Default: false.
+    #[schemars(with = "Option<bool>")]
+    pub(crate) proxy_resolves: Option<Spanned<bool>>,
+    /// Hosts that are dialled without the proxy. Without a port, a pattern means every port.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub(crate) no_proxy: Option<Spanned<Strings>>,
+    /// Certificates to show to hosts that ask for one.
+    #[serde(default)]
+    #[schemars(with = "Vec<ClientCertificateEntry>")]
+    pub(crate) client_certificates: Vec<ClientCertificateEntry>,
     /// What becomes of flows that pass unopened when another policy is published: `judge` closes
     /// those that it does not let through, `keep` lets them go on. Default: judge.
     pub(crate) flows_on_publish: Option<FlowsOnPublishEntry>,
+}
+
+/// A certificate to show to hosts that ask for one (mutual TLS).
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClientCertificateEntry {
+    /// Who is shown it; where several entries name a host, the most specific pattern decides.
+    #[schemars(with = "Vec<String>")]
+    pub(crate) hosts: Spanned<Strings>,
+    /// A PEM file with the certificate, and after it those that lead to its root. A relative path
+    /// counts from the document's folder.
+    #[schemars(with = "String")]
+    pub(crate) certificate: Spanned<String>,
+    /// The name of the secret that holds the private key as PEM.
+    #[schemars(with = "String")]
+    pub(crate) key: Spanned<String>,
 }
 
 /// What becomes of flows when another policy is published.
@@ -195,6 +244,30 @@ pub(crate) struct DnsEntry {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub(crate) search: Strings,
+    /// Which records are asked for upstream, by name: `"example.com" = ["MX", "TXT"]`, or with
+    /// `*.example.com` for every name below. Only for names that the policy reaches.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, Vec<String>>")]
+    pub(crate) forward: BTreeMap<Spanned<String>, Strings>,
+    /// What becomes of DNS over HTTPS and over TLS: `refuse` refuses public resolvers, port 853 and
+    /// requests that carry DNS, but to hosts that the policy names exactly; `allow` judges it like
+    /// other traffic. Default: refuse.
+    #[serde(default)]
+    pub(crate) encrypted: EncryptedDnsEntry,
+    /// How many questions are answered in a second, 1 to 10000; twice as many at once. Default: 500.
+    #[schemars(with = "Option<u32>", range(min = 1, max = 10_000))]
+    pub(crate) questions_per_second: Option<Spanned<u32>>,
+}
+
+/// What becomes of DNS over HTTPS and over TLS.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum EncryptedDnsEntry {
+    /// It is refused, but to hosts that the policy names exactly.
+    #[default]
+    Refuse,
+    /// It is judged like other traffic.
+    Allow,
 }
 
 /// What a refused name resolves to.
@@ -248,6 +321,9 @@ mod tests {
             "outbound",
             "outbound_by_host",
             "outbound_handlers",
+            "on_connect",
+            "tcp",
+            "udp",
             "env",
             "bindings",
             "handler_limits",

@@ -3,20 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rhai::{CallFnOptions, Dynamic, EvalAltResult, Position, Scope};
+use rhai::{CallFnOptions, Dynamic, EvalAltResult, ImmutableString, Position, Scope};
 
 use super::api::request::Request;
 use super::api::response::Response;
-use super::api::{Approval, Env, Headers, context};
+use super::api::{Approval, Env, Flow, Headers, context};
 use super::failure::{Failure, thrown};
 use super::journal::{Entry, Question, Told};
 use super::run::{Run, Stop};
-use super::script::ENTRY_POINT;
+use super::script::{ON_CONNECT, OUTBOUND};
 use super::value::kind_of;
 use super::watch::{Allowance, Bound, Spent, Watch};
 use super::{
-    Answer, BoundHandler, Effect, Environment, HandlerAction, HandlerInput, HandlerResponse, OutgoingRequest,
-    Script,
+    Answer, BoundHandler, Effect, Environment, FlowDecision, HandlerAction, HandlerInput, HandlerResponse,
+    OutgoingRequest, Script,
 };
 
 /// How far [`Patience::Brief`] goes, in steps of the interpreter.
@@ -79,6 +79,9 @@ pub enum Outcome {
     Forward(Box<OutgoingRequest>),
     /// It answered before, by [`Effect::Respond`], and is done now.
     Responded,
+    /// What becomes of a connection; only where [`HandlerInput::flow`] is there, and then nothing else
+    /// but a refusal.
+    Flow(FlowDecision),
 }
 
 /// What went wrong in a handler, for the log alone: the workload is not told.
@@ -212,7 +215,8 @@ impl Execution {
         let run = Run::new(&self.bound, &self.environment, self.input.now, request, journal);
         let watch = Watch::begin(allowance);
         let returned = self.call(script, &run);
-        let outcome = returned.and_then(|value| outcome(&run, &value)).map_err(|error| Failure::of(*error));
+        let outcome =
+            returned.and_then(|value| self.outcome(&run, &value)).map_err(|error| Failure::of(*error));
         let spent = watch.end();
         self.operations = self.operations.saturating_add(spent.operations);
         self.cpu = self.cpu.saturating_add(spent.cpu);
@@ -224,9 +228,22 @@ impl Execution {
 
     fn call(&mut self, script: &Script, run: &Run) -> Result<Dynamic, Box<EvalAltResult>> {
         let context = self.context.get_or_insert_with(|| context(&self.input, &self.bound, &script.version));
-        let arguments = (run.workload().clone(), Env::new(&self.environment), context.clone());
+        let (env, context) = (Env::new(&self.environment), context.clone());
+        let (name, about) = match &self.input.flow {
+            None => (OUTBOUND, Dynamic::from(run.workload().clone())),
+            Some(facts) => (ON_CONNECT, Dynamic::from(Flow::new(&self.input, facts))),
+        };
         let options = CallFnOptions::new().eval_ast(false).with_tag(run.clone());
-        script.engine.call_fn_with_options(options, &mut Scope::new(), &script.tree, ENTRY_POINT, arguments)
+        let arguments = (about, env, context);
+        script.engine.call_fn_with_options(options, &mut Scope::new(), &script.tree, name, arguments)
+    }
+
+    /// What the script decided by what it returned.
+    fn outcome(&self, run: &Run, value: &Dynamic) -> Result<Outcome, Box<EvalAltResult>> {
+        match &self.input.flow {
+            None => outcome(run, value),
+            Some(_) => flow_decision(value).map(Outcome::Flow),
+        }
     }
 
     /// What the next run may use up, or `None` if nothing is left.
@@ -288,7 +305,7 @@ impl Execution {
     }
 }
 
-/// What a script decided by what it returned.
+/// What a script decided about a request.
 fn outcome(run: &Run, value: &Dynamic) -> Result<Outcome, Box<EvalAltResult>> {
     if let Some(response) = value.read_lock::<Response>() {
         return response.send(run).map(Outcome::Respond);
@@ -298,6 +315,19 @@ fn outcome(run: &Run, value: &Dynamic) -> Result<Outcome, Box<EvalAltResult>> {
     }
     let what = if value.is_unit() { "nothing".to_owned() } else { format!("a {}", kind_of(value)) };
     let message =
-        format!("{ENTRY_POINT} returned {what}: return fetch(request), reply(..), deny(..) or ask(..)");
+        format!("{OUTBOUND} returned {what}: return fetch(request), reply(..), deny(..) or ask(..)");
     Err(thrown(message))
+}
+
+/// What a script decided about a connection. Nothing at all leaves it to the document.
+fn flow_decision(value: &Dynamic) -> Result<FlowDecision, Box<EvalAltResult>> {
+    if value.is_unit() {
+        return Ok(FlowDecision::Judge);
+    }
+    let named = value.read_lock::<ImmutableString>().and_then(|name| FlowDecision::named(&name));
+    named.ok_or_else(|| {
+        let what = kind_of(value);
+        let what = if what == "text" { String::from("another text") } else { format!("a {what}") };
+        thrown(format!("{ON_CONNECT} returned {what}: return \"judge\", \"pass\" or deny(..)"))
+    })
 }

@@ -9,6 +9,7 @@ mod effect;
 mod engine;
 mod execution;
 mod failure;
+mod flow;
 mod journal;
 mod limits;
 mod placeholder;
@@ -36,6 +37,7 @@ pub use effect::{
     ObjectsOperation, OutgoingRequest,
 };
 pub use execution::{Execution, HandlerError, HandlerFault, LogLevel, LogLine, Outcome, Patience, Step};
+pub use flow::{FlowDecision, FlowFacts};
 pub use limits::HandlerLimits;
 pub use placeholder::Placeholders;
 pub use program::{Entry, Exports, Program, ProgramKind};
@@ -57,6 +59,14 @@ pub struct BoundHandler {
     pub params: Arc<serde_json::Value>,
     /// The secrets whose bytes it may have.
     pub reveal: Arc<[SecretName]>,
+}
+
+impl BoundHandler {
+    /// Whether both are the same code with the same parameters, which would say the same.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.action.file_and_version() == other.action.file_and_version() && self.params == other.params
+    }
 }
 
 /// What a handler does.
@@ -115,7 +125,8 @@ pub struct Identity {
     pub labels: BTreeMap<Box<str>, Box<str>>,
 }
 
-/// A request of the workload's, as its handler begins with it.
+/// A request of the workload's, as its handler begins with it; or, where `flow` is there, a connection
+/// that it opened.
 #[derive(Clone, Debug)]
 pub struct HandlerInput {
     /// The method.
@@ -144,4 +155,8 @@ pub struct HandlerInput {
     pub version: Version,
     /// When the handler begins: what `now()` says.
     pub now: SystemTime,
+    /// What is known of the connection, where the handler is asked about one before there is a request:
+    /// the method is then CONNECT, the scheme says whether it begins with TLS, the path is `/`, and there
+    /// are neither headers nor a body. `None` for a request.
+    pub flow: Option<FlowFacts>,
 }

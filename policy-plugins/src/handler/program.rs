@@ -15,7 +15,7 @@ use super::script::version;
 pub enum ProgramKind {
     /// A JavaScript module, as text.
     JavaScript,
-    /// A WebAssembly component of the world `handler` in `wit/policy.wit`.
+    /// A WebAssembly component of a world of `wit/policy.wit`.
     Component,
 }
 
@@ -45,6 +45,8 @@ pub enum Entry {
     ByHost(Box<str>),
     /// An entry of `outboundHandlers`, by its name.
     Named(Box<str>),
+    /// `onConnect`, or `on-connect` of a component: for connections, before there is a request.
+    Connect,
 }
 
 /// What is known of a program once it has been loaded.
@@ -97,12 +99,13 @@ impl Program {
 }
 
 impl fmt::Display for Entry {
-    /// As programs are told: `outbound`, `byHost:PATTERN`, `named:NAME`.
+    /// As programs are told: `outbound`, `byHost:PATTERN`, `named:NAME`, `connect`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Outbound => formatter.write_str("outbound"),
             Self::ByHost(pattern) => write!(formatter, "byHost:{pattern}"),
             Self::Named(name) => write!(formatter, "named:{name}"),
+            Self::Connect => formatter.write_str("connect"),
         }
     }
 }
@@ -111,13 +114,11 @@ impl Entry {
     /// Reads what [`fmt::Display`] writes.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        if text == "outbound" {
-            return Some(Self::Outbound);
-        }
-        let (kind, name) = text.split_once(':')?;
-        match kind {
-            "byHost" => Some(Self::ByHost(name.into())),
-            "named" => Some(Self::Named(name.into())),
+        match text.split_once(':') {
+            None if text == "outbound" => Some(Self::Outbound),
+            None if text == "connect" => Some(Self::Connect),
+            Some(("byHost", pattern)) => Some(Self::ByHost(pattern.into())),
+            Some(("named", name)) => Some(Self::Named(name.into())),
             _ => None,
         }
     }

@@ -33,7 +33,11 @@ mod tests {
         let examples: Vec<_> = entries.iter().filter(|entry| !entry.example.is_empty()).collect();
         assert!(examples.len() > 30, "{}", examples.len());
         for entry in examples {
-            let script = format!("fn outbound(request, env, ctx) {{ {} }}", entry.example);
+            let written = match entry.signature.split_once('.') {
+                Some(("flow", _)) => "on_connect(flow, env, ctx)",
+                _ => "outbound(request, env, ctx)",
+            };
+            let script = format!("fn {written} {{ {} }}", entry.example);
             Script::compile("example.rhai", script.as_bytes(), &limits)
                 .unwrap_or_else(|problem| panic!("{}: {problem:?}", entry.signature));
         }

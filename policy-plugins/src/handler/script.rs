@@ -8,14 +8,19 @@ use rhai::{AST, Engine, LexError, Module, ParseError, ParseErrorType, Position, 
 use super::api::Entry;
 use super::engine::{self, DISABLED};
 use super::failure::Failure;
+use super::program::Entry as Offered;
 use super::watch::{Allowance, Watch};
 use super::{HandlerFault, HandlerLimits};
 
-/// The function that every script has, and what it is given.
-pub(super) const ENTRY_POINT: &str = "outbound";
-const ENTRY_POINT_WRITTEN: &str = "fn outbound(request, env, ctx)";
+/// The function for requests.
+pub(super) const OUTBOUND: &str = "outbound";
+/// The function for connections.
+pub(super) const ON_CONNECT: &str = "on_connect";
+/// Both, and how each is written. A script has one of them at least.
+const ENTRY_POINTS: [(&str, &str); 2] =
+    [(OUTBOUND, "fn outbound(request, env, ctx)"), (ON_CONNECT, "fn on_connect(flow, env, ctx)")];
 
-/// A script with the function `outbound(request, env, ctx)`.
+/// A script with the function `outbound(request, env, ctx)`, or `on_connect(flow, env, ctx)`, or both.
 pub struct Script {
     pub(super) file: Box<str>,
     pub(super) version: Box<str>,
@@ -67,6 +72,25 @@ impl Script {
     #[must_use]
     pub fn file(&self) -> &str {
         &self.file
+    }
+
+    /// Whether it has the function for requests.
+    #[must_use]
+    pub fn has_outbound(&self) -> bool {
+        has(&self.tree, OUTBOUND)
+    }
+
+    /// Whether it has the function for connections.
+    #[must_use]
+    pub fn has_on_connect(&self) -> bool {
+        has(&self.tree, ON_CONNECT)
+    }
+
+    /// What it offers, in the words of programs.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Offered> {
+        let offered = [(self.has_outbound(), Offered::Outbound), (self.has_on_connect(), Offered::Connect)];
+        offered.into_iter().filter_map(|(is_there, entry)| is_there.then_some(entry)).collect()
     }
 
     /// The first 12 hexadecimal digits of the text's SHA-256: `ctx.handler_version`.
@@ -172,23 +196,25 @@ impl<'text> Source<'text> {
                 "give the function another name".to_owned(),
             ));
         }
-        let mut found = tree.iter_functions().filter(|function| function.name == ENTRY_POINT).peekable();
-        let Some(first) = found.peek() else {
-            return Err(ScriptProblem {
-                message: format!("there is no function `{ENTRY_POINT}`"),
-                at: 0..0,
-                help: Some(format!("write {ENTRY_POINT_WRITTEN} {{ fetch(request) }}")),
-            });
-        };
-        let count = first.params.len();
-        if found.any(|function| function.params.len() == 3) {
+        for (name, written) in ENTRY_POINTS {
+            let first = tree.iter_functions().find(|function| function.name == name);
+            if let Some(count) = first.map(|function| function.params.len()).filter(|_| !has(tree, name)) {
+                return Err(self.problem_at_function(
+                    name,
+                    format!("`{name}` has three parameters, not {count}"),
+                    format!("write {written}"),
+                ));
+            }
+        }
+        if ENTRY_POINTS.iter().any(|(name, _)| has(tree, name)) {
             return Ok(());
         }
-        Err(self.problem_at_function(
-            ENTRY_POINT,
-            format!("`{ENTRY_POINT}` has three parameters, not {count}"),
-            format!("write {ENTRY_POINT_WRITTEN}"),
-        ))
+        let [(name, written), _] = ENTRY_POINTS;
+        Err(ScriptProblem {
+            message: format!("there is no function `{name}`"),
+            at: 0..0,
+            help: Some(format!("write {written} {{ fetch(request) }}")),
+        })
     }
 
     fn problem_at_function(&self, name: &str, message: String, help: String) -> ScriptProblem {
@@ -243,6 +269,11 @@ impl<'text> Source<'text> {
         let start = self.begins + before + skipped;
         start..start + length
     }
+}
+
+/// Whether a script has a function of this name that takes what entry points are given.
+fn has(tree: &AST, name: &str) -> bool {
+    tree.iter_functions().any(|function| function.name == name && function.params.len() == 3)
 }
 
 fn line_of(text: &[u8], at: usize) -> usize {

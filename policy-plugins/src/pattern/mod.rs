@@ -106,6 +106,27 @@ impl HostPattern {
             && self.names(&authority.host)
     }
 
+    /// Whether the pattern, read as one that allows, names this port of a flow to its hosts: a flow has
+    /// no scheme, and so no port that need not be stated.
+    pub(crate) fn admits_flow(&self, port: u16) -> bool {
+        self.scheme.is_none() && self.states_port() && self.catches_port(port)
+    }
+
+    /// Whether some flow that `other` names is admitted by this pattern.
+    pub(crate) fn admits_some_flow_of(&self, other: &Self) -> bool {
+        let ports = match (self.ports, other.ports) {
+            (Ports::Unstated, _) => false,
+            (Ports::One(own), Ports::One(wanted)) => own == wanted,
+            (Ports::Any | Ports::One(_), _) => true,
+        };
+        ports && self.scheme.is_none() && (self.hosts.cover(&other.hosts) || other.hosts.cover(&self.hosts))
+    }
+
+    /// Whether a port is written, or `*` in its place.
+    pub(crate) fn states_port(&self) -> bool {
+        self.ports != Ports::Unstated
+    }
+
     /// Whether the pattern, read as one that denies, catches this port of its hosts.
     pub(crate) fn catches_port(&self, port: u16) -> bool {
         match self.ports {
@@ -117,6 +138,15 @@ impl HostPattern {
     /// Whether the pattern, read as one that denies, catches every port and scheme of its hosts.
     pub(crate) fn catches_everything(&self) -> bool {
         self.scheme.is_none() && !matches!(self.ports, Ports::One(_))
+    }
+
+    /// Whether the pattern names one host and no other.
+    pub(crate) fn is_one_host(&self) -> bool {
+        match &self.hosts {
+            Hosts::Any | Hosts::Below(_) => false,
+            Hosts::Name(_) => true,
+            Hosts::Range(range) => range.prefix_len() == range.max_prefix_len(),
+        }
     }
 
     /// How narrow the pattern is.

@@ -71,7 +71,9 @@ impl Policy {
     fn judge_by<W: Watch>(&self, by: By, request: &RequestFacts<'_>, watch: &mut W) -> Judgement<'_> {
         let document = self.written.mode;
         if !by.skips(document)
-            && let Err(refusal) = self.ask_lists(request.scheme, request.authority, watch)
+            && let Err(refusal) = self
+                .ask_lists(request.scheme, request.authority, watch)
+                .and_then(|()| watch.encrypted_dns(self.refuses_dns_message(request)))
         {
             return Judgement::refused(None, refusal, document);
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Mode, Policy};
+use super::{Mode, Policy, Transport};
 use crate::handler::{BindingKind, BoundHandler, Entry, HandlerAction};
 use crate::lists::HostList;
 use crate::rule::{Effect, Rule};
@@ -57,6 +57,8 @@ impl Policy {
         for entry in self.passing.in_order() {
             entries.push("allowed_hosts", entry.pattern.to_string(), Source::Runtime);
         }
+        entries.flows(Transport::Tcp);
+        entries.flows(Transport::Udp);
         entries.rules();
         entries.handlers();
         entries.secrets();
@@ -104,6 +106,14 @@ impl Entries<'_> {
         }
     }
 
+    fn flows(&mut self, transport: Transport) {
+        let written = &self.policy.written;
+        for entry in written.flows.of(transport).in_order() {
+            let source = written.places.entry(written.places.flows(transport), Some(entry.owner));
+            self.push(transport.key(), entry.pattern.to_string(), source);
+        }
+    }
+
     fn rules(&mut self) {
         let written = &self.policy.written;
         let mut hosts: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
@@ -136,6 +146,14 @@ impl Entries<'_> {
             self.push("outbound", shown(handler), Source::Runtime);
         } else if let Some(handler) = &written.outbound.catch_all {
             self.written("outbound", shown(handler));
+        }
+        if let Some(handler) = &written.on_connect {
+            let source = match written.places.of("on_connect") {
+                // It came with the program of `outbound`.
+                Source::Default => written.places.of("outbound"),
+                source => source,
+            };
+            self.push("on_connect", shown(handler), source);
         }
         for (name, handler) in &written.handlers {
             let key = format!("outbound_handlers.{name}");

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::decide::Naming;
-use super::{Policy, RequestFacts, Source};
+use super::{Policy, RequestFacts, Source, Transport};
 use crate::handler::BoundHandler;
+use crate::host::Authority;
+use crate::index::Entry;
 use crate::lists::Listed;
 use crate::outbound::Route;
 use crate::pattern::HostPattern;
@@ -49,6 +51,10 @@ pub struct ExplainedStep {
 pub(super) trait Watch {
     fn denied_hosts(&mut self, _policy: &Policy, _denial: Option<Listed<'_>>) {}
     fn allowed_hosts(&mut self, _policy: &Policy, _admission: Option<Listed<'_>>) {}
+    fn encrypted_dns(&mut self, refusal: Option<Refusal>) -> Result<(), Refusal> {
+        refusal.map_or(Ok(()), Err)
+    }
+    fn flow(&mut self, _policy: &Policy, _transport: Transport, _listed: Option<&Entry>) {}
     fn ambiguous_path(&mut self, _refusal: &Refusal) {}
     fn rule(&mut self, _policy: &Policy, _naming: &Naming<'_>) {}
     fn closed(&mut self, _policy: &Policy, _naming: &Naming<'_>, _refusal: &Refusal) {}
@@ -102,6 +108,27 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// Why a flow whose bytes nobody reads passes or not. Takes the same way as [`Policy::decide_flow`].
+    #[must_use]
+    pub fn explain_flow(&self, transport: Transport, authority: &Authority) -> Explanation {
+        let mut watch = Steps::default();
+        let (verdict, refusal, would_refuse) = match self.judge_flow(transport, authority, &mut watch) {
+            Ok(passage) => ("forward", None, passage.would_refuse),
+            Err(refusal) => ("refuse", Some(refusal), None),
+        };
+        Explanation {
+            verdict,
+            reason: refusal.as_ref().map(|refusal| refusal.reason.as_str()),
+            detail: refusal.map(|refusal| refusal.detail),
+            rule: None,
+            handler: None,
+            would_refuse: would_refuse.map(|refusal| refusal.reason.as_str()),
+            steps: watch.steps,
+        }
+    }
+}
+
 impl Steps {
     fn saw(&mut self, step: &'static str, outcome: &'static str, because: String, source: Option<Source>) {
         self.steps.push(ExplainedStep { step, outcome, because, source });
@@ -132,6 +159,22 @@ impl Watch for Steps {
         let places = &policy.written.places;
         let source = places.entry(&places.allowed, position);
         self.saw("allowed_hosts", "passes", format!("`{pattern}` names it"), Some(source));
+    }
+
+    fn encrypted_dns(&mut self, refusal: Option<Refusal>) -> Result<(), Refusal> {
+        let Some(refusal) = refusal else { return Ok(()) };
+        self.saw("dns", "refuses", refusal.detail.clone(), None);
+        Err(refusal)
+    }
+
+    fn flow(&mut self, policy: &Policy, transport: Transport, listed: Option<&Entry>) {
+        let key = transport.key();
+        let Some(Entry { pattern, owner }) = listed else {
+            return self.saw(key, "refuses", String::from("no pattern names it"), None);
+        };
+        let places = &policy.written.places;
+        let source = places.entry(places.flows(transport), Some(*owner));
+        self.saw(key, "allows", format!("`{pattern}` names it"), Some(source));
     }
 
     fn ambiguous_path(&mut self, refusal: &Refusal) {

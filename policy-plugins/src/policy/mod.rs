@@ -5,7 +5,9 @@
 
 mod decide;
 mod effective;
+mod encrypted_dns;
 mod explain;
+mod flows;
 mod overridden;
 mod reach;
 mod written;
@@ -16,6 +18,8 @@ use http::Method;
 
 pub use effective::{Effective, EffectiveEntry, Source};
 pub use explain::{ExplainedStep, Explanation};
+pub(crate) use flows::Flows;
+pub use flows::{Passage, Transport};
 pub(crate) use written::{Places, Written};
 
 use crate::bindings::BindingDeclaration;
@@ -23,7 +27,7 @@ use crate::compile;
 use crate::deny_reason::DenyReason;
 use crate::dns::Dns;
 use crate::error::{PolicyError, Problem};
-use crate::handler::{Environment, Program};
+use crate::handler::{BoundHandler, Environment, Program};
 use crate::host::{Authority, Scheme};
 use crate::index::HostIndex;
 use crate::lists::HostList;
@@ -70,6 +74,8 @@ pub struct RequestFacts<'request> {
     pub method: &'request Method,
     /// Its path as received, without the query.
     pub path: &'request str,
+    /// Whether its headers say that it is DNS over HTTPS: `application/dns-message` (RFC 8484).
+    pub carries_dns: bool,
 }
 
 /// Whether a name can be of any use to the workload.
@@ -150,6 +156,13 @@ impl Policy {
     #[must_use]
     pub fn secrets(&self) -> &[SecretDeclaration] {
         &self.written.secrets
+    }
+
+    /// The handler that is asked about connections, before there is a request. What it lets pass unopened
+    /// has still to be admitted by the lists of hosts.
+    #[must_use]
+    pub fn on_connect(&self) -> Option<&Arc<BoundHandler>> {
+        self.written.on_connect.as_ref()
     }
 
     /// The programs that its handlers run, each once.

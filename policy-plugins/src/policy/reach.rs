@@ -6,7 +6,8 @@ use super::explain::Watch;
 use super::{Mode, Policy, Reach};
 use crate::deny_reason::DenyReason;
 use crate::host::{Authority, Host, Scheme};
-use crate::pattern::HostPattern;
+use crate::lists::HostList;
+use crate::pattern::{HostPattern, Hosts};
 use crate::verdict::Refusal;
 
 impl Policy {
@@ -34,7 +35,7 @@ impl Policy {
             let own = entry.pattern.specificity();
             widest_denial.is_none_or(|denial| own > denial || (own == denial && !rule.is_unconditional()))
         });
-        if let_through {
+        if let_through || self.written.flows.name(host) {
             Reach::Open
         } else if widest_denial.is_some() {
             Reach::Refused(DenyReason::DeniedByRule)
@@ -97,13 +98,13 @@ impl Policy {
             return Err(Refusal { reason: DenyReason::DeniedHost, detail });
         }
         let Some(allowed) = &self.allowed else {
-            return Ok(());
+            return watch.encrypted_dns(self.refuses_encrypted_dns(authority));
         };
         let admission =
             allowed.naming(&authority.host).find(|listed| listed.pattern.admits(scheme, authority));
         watch.allowed_hosts(self, admission);
         if admission.is_some() {
-            return Ok(());
+            return watch.encrypted_dns(self.refuses_encrypted_dns(authority));
         }
         let detail = format!("no pattern in allowed_hosts names {scheme}://{authority}");
         Err(Refusal { reason: DenyReason::NotInAllowedHosts, detail })
@@ -114,8 +115,38 @@ impl Policy {
         if self.denied.naming(host).any(|listed| listed.pattern.catches_everything()) {
             return Some(DenyReason::DeniedHost);
         }
-        let allowed = self.allowed.as_ref()?;
-        allowed.naming(host).next().is_none().then_some(DenyReason::NotInAllowedHosts)
+        let is_allowed = |allowed: &HostList| allowed.naming(host).next().is_some();
+        if !self.allowed.as_ref().is_none_or(is_allowed) {
+            return Some(DenyReason::NotInAllowedHosts);
+        }
+        self.is_refused_resolver(host).then_some(DenyReason::EncryptedDns)
+    }
+
+    /// Whether a pattern that lets through names the host, so that it is meant, and not only not
+    /// refused; `*` names nothing.
+    #[must_use]
+    pub fn names(&self, host: &Host) -> bool {
+        self.patterns_for(host).any(|pattern| !matches!(pattern.hosts(), Hosts::Any))
+    }
+
+    /// Whether such a pattern names this host and no other.
+    pub(super) fn names_exactly(&self, host: &Host) -> bool {
+        self.patterns_for(host).any(HostPattern::is_one_host)
+    }
+
+    /// Every pattern that lets something through to the host.
+    fn patterns_for<'policy>(&'policy self, host: &Host) -> impl Iterator<Item = &'policy HostPattern> {
+        let allowed = self.allowed.iter().flat_map(|list| list.naming(host)).map(|listed| listed.pattern);
+        let rules = self.written.rule_hosts.naming(host);
+        let rules =
+            rules.filter(|entry| self.written.rules.get(entry.owner).is_some_and(|rule| !rule.denies()));
+        let handlers =
+            [&*self.runtime, &self.written.outbound].into_iter().flat_map(|routes| routes.naming(host));
+        allowed
+            .chain(rules.map(|entry| &entry.pattern))
+            .chain(handlers.map(|route| route.pattern))
+            .chain(self.passing.naming(host).map(|entry| &entry.pattern))
+            .chain(self.written.flows.naming(host))
     }
 
     /// Whether a handler is bound to the host.

@@ -45,7 +45,7 @@ pub(super) fn judged<T>(question: &str, judge: impl FnOnce(&RequestFacts<'_>) ->
     let authority = WrittenAuthority::parse(authority).unwrap().or_port(scheme.default_port());
     let method = Method::from_bytes(method.as_bytes()).unwrap();
     let path = if path.is_empty() { "/" } else { path };
-    judge(&RequestFacts { scheme, authority: &authority, method: &method, path })
+    judge(&RequestFacts { scheme, authority: &authority, method: &method, path, carries_dns: false })
 }
 
 /// What is decided, in one line.
@@ -117,7 +117,13 @@ fn decide<'policy>(policy: &'policy Policy, method: &Method, url: &str) -> Decis
     let (host, path) = url.split_once('/').unwrap();
     let authority = Authority::parse(host, 443).unwrap();
     let path = format!("/{path}");
-    policy.decide(&RequestFacts { scheme: Scheme::Https, authority: &authority, method, path: &path })
+    policy.decide(&RequestFacts {
+        scheme: Scheme::Https,
+        authority: &authority,
+        method,
+        path: &path,
+        carries_dns: false,
+    })
 }
 
 fn refused(policy: &Policy, method: &Method, url: &str) -> Refusal {
@@ -196,7 +202,8 @@ fn settings_are_parsed_and_normalised() {
     assert_eq!(resolved, Some("127.0.0.1:9443".parse().unwrap()));
     assert_eq!(upstream.resolve_override(&Authority::parse("api.test:80", 1).unwrap()), None);
     let servers = ["1.1.1.1:53", "[2001:db8::53]:5353", "[2001:db8::53]:53"];
-    assert_eq!(upstream.dns, servers.map(|server| server.parse::<SocketAddr>().unwrap()));
+    let asked: Vec<_> = upstream.dns.iter().map(|server| server.address).collect();
+    assert_eq!(asked, servers.map(|server| server.parse::<SocketAddr>().unwrap()));
     for (address, allowed) in [
         ("10.1.255.1", true),
         ("::ffff:10.1.0.1", true),

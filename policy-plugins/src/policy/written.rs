@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::{Mode, Source};
+use super::{Flows, Mode, Source, Transport};
 use crate::bindings::BindingDeclaration;
 use crate::digest::Digest;
 use crate::dns::Dns;
@@ -28,9 +28,12 @@ pub(crate) struct Written {
     pub(crate) rules: Vec<Rule>,
     /// The patterns of all rules; the owner is the position in `rules`.
     pub(crate) rule_hosts: HostIndex,
+    pub(crate) flows: Flows,
     /// `outbound_handlers`.
     pub(crate) handlers: BTreeMap<Box<str>, Arc<BoundHandler>>,
     pub(crate) outbound: Routes,
+    /// `on_connect`, or what the program of `outbound` offers for connections.
+    pub(crate) on_connect: Option<Arc<BoundHandler>>,
     /// The files that were read, in the order of their paths.
     pub(crate) scripts: Vec<Box<str>>,
     /// Those of them that are run as programs.
@@ -54,6 +57,8 @@ pub(crate) struct Places {
     /// The lines of the list's patterns, in order; likewise below.
     pub(crate) denied: Vec<usize>,
     pub(crate) allowed: Vec<usize>,
+    pub(crate) tcp: Vec<usize>,
+    pub(crate) udp: Vec<usize>,
     pub(crate) rules: Vec<usize>,
     pub(crate) by_host: Vec<usize>,
 }
@@ -62,6 +67,14 @@ impl Places {
     /// Where a key stands; [`Source::Default`] where it does not.
     pub(crate) fn of(&self, key: &str) -> Source {
         self.keys.get(key).map_or(Source::Default, |&line| self.line(line))
+    }
+
+    /// The lines of the list of a transport's flows.
+    pub(crate) fn flows(&self, transport: Transport) -> &[usize] {
+        match transport {
+            Transport::Tcp => &self.tcp,
+            Transport::Udp => &self.udp,
+        }
     }
 
     /// Where an entry of a list stands; without a position it was put there at run time.
@@ -90,8 +103,10 @@ impl Written {
             allowed: None,
             rules: Vec::new(),
             rule_hosts: HostIndex::default(),
+            flows: Flows::default(),
             handlers: BTreeMap::new(),
             outbound: Routes::default(),
+            on_connect: None,
             scripts: Vec::new(),
             programs: Vec::new(),
             secrets: Vec::new(),

@@ -148,6 +148,7 @@ impl Bench {
             tls: Some("TLSv1_3"),
             version: Version::HTTP_11,
             now: SystemTime::UNIX_EPOCH,
+            flow: None,
         }
     }
 }

@@ -33,6 +33,28 @@ pub(crate) mod component {
     });
 }
 
+/// A handler of connections that is a component, with the same imports.
+pub(crate) mod connection {
+    wasmtime::component::bindgen!({
+        path: "../wit/policy.wit",
+        world: "connection-handler",
+        imports: { default: trappable },
+        exports: { default: async },
+        with: {
+            "sluicegate:policy/http": crate::bindings::component::sluicegate::policy::http,
+            "sluicegate:policy/context": crate::bindings::component::sluicegate::policy::context,
+            "sluicegate:policy/secrets": crate::bindings::component::sluicegate::policy::secrets,
+            "sluicegate:policy/kv": crate::bindings::component::sluicegate::policy::kv,
+            "sluicegate:policy/objects": crate::bindings::component::sluicegate::policy::objects,
+            "sluicegate:policy/approval": crate::bindings::component::sluicegate::policy::approval,
+            "sluicegate:policy/log": crate::bindings::component::sluicegate::policy::log,
+            "sluicegate:policy/clock": crate::bindings::component::sluicegate::policy::clock,
+            "sluicegate:policy/random": crate::bindings::component::sluicegate::policy::random,
+            "sluicegate:policy/digest": crate::bindings::component::sluicegate::policy::digest,
+        },
+    });
+}
+
 /// The engine of JavaScript handlers, with the same imports.
 pub(crate) mod engine {
     wasmtime::component::bindgen!({
@@ -40,7 +62,10 @@ pub(crate) mod engine {
         world: "engine",
         imports: { default: trappable },
         exports: { default: async | store },
-        with: { "sluicegate:policy": crate::bindings::component::sluicegate::policy },
+        with: {
+            "sluicegate:policy/connection": crate::bindings::connection::sluicegate::policy::connection,
+            "sluicegate:policy": crate::bindings::component::sluicegate::policy,
+        },
     });
 }
 

@@ -3,7 +3,11 @@
 //!
 //! What is loaded from it runs as code of the gate's. So the folder belongs to the gate alone, and a
 //! list of SHA-256 beside the entries tells those that are whole from those that a crash, a full disk
-//! or another program has left; these are removed, and compiled again.
+//! or another program has left; these are removed, and compiled again. An entry is compared once, and again
+//! where its inode, length or change time is another.
+//!
+//! An entry is read and copied, which takes 0.1 s for the 18 MB of an interpreter. Mapping it would take a
+//! tenth, and is `unsafe` in wasmtime; its cache loads what it wrote itself, and has that behind a safe call.
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,6 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
 use tokio::sync::Semaphore;
 use wasmtime::{
     Cache, Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result,
@@ -60,12 +59,11 @@ impl Machine {
         Ok(Self { engine, places, threads: Arc::clone(threads) })
     }
 
-    /// What compiling this here comes from: the content, and what the machine makes of it.
-    pub(crate) fn origin(&self, content: &[u8]) -> Origin {
+    /// What compiling a content of this SHA-256 here comes from: it, and what the machine makes of it.
+    pub(crate) fn origin(&self, sum: &[u8; 32]) -> Origin {
         let mut hasher = DefaultHasher::new();
         self.engine.precompile_compatibility_hash().hash(&mut hasher);
-        let sum = digest::digest(&digest::SHA256, content);
-        sum.as_ref().hash(&mut hasher);
+        sum.hash(&mut hasher);
         Origin(hasher.finish())
     }
 }

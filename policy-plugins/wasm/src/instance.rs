@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use sluicegate_policy::{Entry, Outcome, Step};
+use sluicegate_policy::{Entry, FlowDecision, Outcome, Step};
 use tokio::sync::oneshot;
-use wasmtime::component::Resource;
+use wasmtime::component::{InstancePre, Resource};
 use wasmtime::{Result, Store, UpdateDeadline};
 
-use crate::bindings::component::RevealingHandlerPre;
+use crate::bindings::component::{RevealingHandler, RevealingHandlerPre};
+use crate::bindings::connection::sluicegate::policy::connection::Decision;
+use crate::bindings::connection::{ConnectionHandler, ConnectionHandlerPre};
 use crate::bindings::engine::EnginePre;
 use crate::bindings::policy::http::Error;
 use crate::engine::Machine;
@@ -23,8 +25,25 @@ const CALL_BYTES_MAX: usize = 32 << 20;
 /// Code that only needs an instance. The text of JavaScript is in the [`State`].
 #[derive(Clone)]
 pub(crate) enum Code {
-    Component(RevealingHandlerPre<State>),
+    Component(ComponentCode),
     JavaScript(EnginePre<State>),
+}
+
+/// A component by what it exports; there is one of them at least.
+#[derive(Clone)]
+pub(crate) struct ComponentCode {
+    /// With what it imports.
+    pub(crate) linked: InstancePre<State>,
+    /// Where it exports `outbound`.
+    pub(crate) requests: Option<RevealingHandlerPre<State>>,
+    /// Where it exports `on-connect`.
+    pub(crate) connections: Option<ConnectionHandlerPre<State>>,
+}
+
+/// What an entry returned.
+enum Returned {
+    Response(Resource<Response>),
+    Decision(Decision),
 }
 
 /// What a request needs to run.
@@ -46,9 +65,10 @@ impl Job {
             return;
         };
         let mut store = store(machine, &meter, state);
-        let returned = meter.run(outbound(&mut store, &program.code, &entry)).await;
+        let returned = meter.run(call(&mut store, &program.code, &entry)).await;
         let step = match returned {
-            Ok(Ok(response)) => answered(store.data_mut(), &meter, &file, response),
+            Ok(Ok(Returned::Response(response))) => answered(store.data_mut(), &meter, &file, response),
+            Ok(Ok(Returned::Decision(decision))) => Step::Done(Outcome::Flow(decision.into())),
             Ok(Err(error)) => problem::returned(store.data(), &file, error),
             Err(error) => problem::trapped(store.data(), &meter, &file, &error),
         };
@@ -70,6 +90,29 @@ pub(crate) fn store(machine: &Machine, meter: &Arc<Meter>, state: State) -> Stor
     store
 }
 
+/// Calls what an entry stands for.
+async fn call(store: &mut Store<State>, code: &Code, entry: &Entry) -> Result<Result<Returned, Error>> {
+    if *entry == Entry::Connect {
+        return Ok(on_connect(store, code).await?.map(Returned::Decision));
+    }
+    Ok(outbound(store, code, entry).await?.map(Returned::Response))
+}
+
+async fn on_connect(store: &mut Store<State>, code: &Code) -> Result<Result<Decision, Error>> {
+    let flow = store.data().flow()?;
+    match code {
+        Code::Component(code) => {
+            let code = code.connections.as_ref().ok_or_else(|| not_exported("on-connect"))?;
+            let instance = code.instantiate_async(&mut *store).await?;
+            instance.call_on_connect(store, &flow).await
+        }
+        Code::JavaScript(code) => {
+            let instance = code.instantiate_async(&mut *store).await?;
+            store.run_concurrent(async |store| instance.call_on_connect(store, flow).await).await?
+        }
+    }
+}
+
 async fn outbound(
     store: &mut Store<State>,
     code: &Code,
@@ -77,6 +120,7 @@ async fn outbound(
 ) -> Result<Result<Resource<Response>, Error>> {
     match code {
         Code::Component(code) => {
+            let code = code.requests.as_ref().ok_or_else(|| not_exported("outbound"))?;
             let instance = code.instantiate_async(&mut *store).await?;
             let request = store.data_mut().push_request()?;
             instance.call_outbound(store, request).await
@@ -90,13 +134,28 @@ async fn outbound(
     }
 }
 
-/// Makes an instance and asks what it offers: what a text of JavaScript says of itself, in the words of
-/// [`Entry`].
+/// What is bound offers its entry, as was checked before: without it the gate has mixed something up.
+fn not_exported(function: &str) -> wasmtime::Error {
+    wasmtime::Error::msg(format!("the component exports no `{function}`; this is a bug in the gate"))
+}
+
+/// Makes an instance and asks what it offers, in the words of [`Entry`]: what a component exports, and
+/// what a text of JavaScript says of itself.
 pub(crate) async fn try_out(store: &mut Store<State>, code: &Code) -> Result<Result<Vec<String>, String>> {
     match code {
         Code::Component(code) => {
-            code.instantiate_async(store).await?;
-            Ok(Ok(vec![Entry::Outbound.to_string()]))
+            let instance = code.linked.instantiate_async(&mut *store).await?;
+            let mut offered = Vec::new();
+            // Naming the functions checks their types.
+            if code.requests.is_some() {
+                RevealingHandler::new(&mut *store, &instance)?;
+                offered.push(Entry::Outbound.to_string());
+            }
+            if code.connections.is_some() {
+                ConnectionHandler::new(&mut *store, &instance)?;
+                offered.push(Entry::Connect.to_string());
+            }
+            Ok(Ok(offered))
         }
         Code::JavaScript(code) => {
             let instance = code.instantiate_async(&mut *store).await?;
@@ -113,5 +172,14 @@ fn answered(state: &mut State, meter: &Meter, file: &str, response: Resource<Res
         Ok(response) => Step::Done(Outcome::Respond(response)),
         Err(Refused::Told(error)) => problem::returned(state, file, error),
         Err(Refused::Ended(error)) => problem::trapped(state, meter, file, &error),
+    }
+}
+
+impl From<Decision> for FlowDecision {
+    fn from(decision: Decision) -> Self {
+        match decision {
+            Decision::Judge => Self::Judge,
+            Decision::Pass => Self::Pass,
+        }
     }
 }

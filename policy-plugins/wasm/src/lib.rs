@@ -31,5 +31,5 @@ mod trial;
 
 pub use embedded::{EmbeddedText, embed_text, embedded_text};
 pub use load::{LoadReport, LoadedProgram};
-pub use programs::{Compiler, Programs};
+pub use programs::{Compiler, Programs, Teller};
 pub use running::{Begin, Running};

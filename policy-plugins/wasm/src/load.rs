@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use sluicegate_policy::{Entry, Exports, ScriptProblem};
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::bindings::component::RevealingHandlerPre;
+use crate::bindings::connection::ConnectionHandlerPre;
 use crate::bindings::engine::EnginePre;
 use crate::embedded::PREAMBLE;
 use crate::engine::Machine;
 use crate::host;
-use crate::instance::Code;
+use crate::instance::{Code, ComponentCode};
 use crate::javascript;
 use crate::problem::whole;
 use crate::state::State;
@@ -60,11 +61,12 @@ impl LoadedProgram {
         let began = Instant::now();
         let (code, imports) = link(machine, content)?;
         let code = Code::Component(code);
-        try_out(machine, &code, None)?.map_err(|why| whole(why, None))?;
+        let offered = try_out(machine, &code, None)?.map_err(|why| whole(why, None))?;
+        let entries = offered.iter().filter_map(|name| Entry::parse(name)).collect();
         let needs_reveal = imports.iter().any(|name| name.starts_with(REVEAL));
         let report =
             LoadReport { bytes: content.len(), imports, compile_time: began.elapsed(), from_cache: false };
-        let exports = Exports { entries: vec![Entry::Outbound], needs_reveal };
+        let exports = Exports { entries, needs_reveal };
         Ok(Self { machine: Arc::clone(machine), code, source: None, exports, report })
     }
 
@@ -123,10 +125,7 @@ impl fmt::Debug for LoadedProgram {
     }
 }
 
-fn link(
-    machine: &Machine,
-    content: &[u8],
-) -> Result<(RevealingHandlerPre<State>, Vec<String>), ScriptProblem> {
+fn link(machine: &Machine, content: &[u8]) -> Result<(ComponentCode, Vec<String>), ScriptProblem> {
     check_form(content)?;
     let component = Component::from_binary(&machine.engine, content).map_err(|error| uncompiled(&error))?;
     let imports = imports(machine, &component);
@@ -135,12 +134,27 @@ fn link(
     host::add_to_linker(&mut linker).map_err(|error| unlinked(&error))?;
     host::add_reveal(&mut linker).map_err(|error| unlinked(&error))?;
     let linked = linker.instantiate_pre(&component).map_err(|error| unlinked(&error))?;
-    let code = RevealingHandlerPre::new(linked).map_err(|error| {
-        let help =
-            "build it for the world sluicegate:policy/handler of wit/policy.wit, and export `outbound`";
+    Ok((exported(&component, linked)?, imports))
+}
+
+/// The functions of a component that the gate calls: one of them at least. One that is there with another
+/// type is no reason to go on without it.
+fn exported(component: &Component, linked: InstancePre<State>) -> Result<ComponentCode, ScriptProblem> {
+    let has = |function: &str| component.get_export_index(None, function).is_some();
+    let misfit = |error: wasmtime::Error| {
+        let help = "build it for the worlds of wit/policy.wit";
         whole(format!("the component exports no handler: {}", said(&error)), Some(help))
-    })?;
-    Ok((code, imports))
+    };
+    let requests = has("outbound").then(|| RevealingHandlerPre::new(linked.clone())).transpose();
+    let connections = has("on-connect").then(|| ConnectionHandlerPre::new(linked.clone())).transpose();
+    match (requests.map_err(misfit)?, connections.map_err(misfit)?) {
+        (None, None) => {
+            let help = "build it for the world sluicegate:policy/handler of wit/policy.wit and export \
+                        `outbound`, or for connection-handler and export `on-connect`";
+            Err(whole("the component exports no handler: neither `outbound` nor `on-connect`", Some(help)))
+        }
+        (requests, connections) => Ok(ComponentCode { linked, requests, connections }),
+    }
 }
 
 /// Checks what a file is by its first bytes, for words that help.
@@ -158,13 +172,20 @@ fn check_form(content: &[u8]) -> Result<(), ScriptProblem> {
     }
 }
 
-/// What a component imports, sorted: interfaces, or functions that stand alone. The types that it uses
-/// in its exports are not among them; each is one of an interface's.
+/// What a component imports, sorted: interfaces, or functions that stand alone. Of ours, those that have
+/// something to call; types that a component uses in its exports are no reach of it.
 fn imports(machine: &Machine, component: &Component) -> Vec<String> {
     let kind = component.component_type();
+    let is_called = |name: &str, kind: &ComponentItem| match kind {
+        ComponentItem::Type(_) | ComponentItem::Resource(_) => false,
+        ComponentItem::ComponentInstance(interface) if name.starts_with(OURS) => interface
+            .exports(&machine.engine)
+            .any(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_))),
+        _ => true,
+    };
     let mut names: Vec<String> = kind
         .imports(&machine.engine)
-        .filter(|(_, item)| !matches!(item.ty, ComponentItem::Type(_) | ComponentItem::Resource(_)))
+        .filter(|(name, item)| is_called(name, &item.ty))
         .map(|(name, _)| name.to_owned())
         .collect();
     names.sort();

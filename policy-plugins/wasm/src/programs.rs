@@ -5,8 +5,10 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
 use sluicegate_policy::{ProgramKind, ScriptProblem};
@@ -26,6 +28,12 @@ use crate::threads::Threads;
 /// put it in force.
 const RECENT_MAX: usize = 4;
 
+/// How long loading takes before somebody is told.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// Is told the file of a program that is being loaded for longer than a moment.
+pub type Teller = Box<dyn Fn(&str) + Send + Sync>;
+
 /// Compiles a program into the folder of the cache in another process, which gives back all that a
 /// compiler takes of memory. There it is [`Programs::load`] with the same folder.
 pub type Compiler = Box<dyn Fn(ProgramKind, &[u8]) -> io::Result<()> + Send + Sync>;
@@ -43,6 +51,7 @@ struct Materials {
     /// The folder of the cache.
     cache: Option<PathBuf>,
     compiler: Option<Compiler>,
+    teller: Option<Teller>,
 }
 
 /// What loading needs, each made at its first use.
@@ -66,7 +75,11 @@ struct Wanted<'content> {
 }
 
 /// A kind, and SHA-256 of a content.
-type Key = (ProgramKind, [u8; 32]);
+type Key = (ProgramKind, Sum);
+
+/// SHA-256 of a content. It is taken once: of a large component it takes longer than all else where it is
+/// loaded already.
+type Sum = [u8; 32];
 
 /// The engine of JavaScript, ready to be instantiated.
 #[derive(Clone)]
@@ -80,14 +93,21 @@ impl Programs {
     /// and is made if it is not there; without it every start compiles anew.
     #[must_use]
     pub fn new(cache: Option<PathBuf>) -> Arc<Self> {
-        Arc::new(Self { materials: Materials { cache, compiler: None }, workshop: Mutex::default() })
+        Arc::new(Self { materials: Materials { cache, ..Materials::default() }, workshop: Mutex::default() })
     }
 
     /// The same, with somebody who is asked to compile what is not in the cache. Where that fails it is
     /// compiled here.
     #[must_use]
     pub fn with_compiler(cache: PathBuf, compiler: Compiler) -> Arc<Self> {
-        let materials = Materials { cache: Some(cache), compiler: Some(compiler) };
+        let materials = Materials { cache: Some(cache), compiler: Some(compiler), teller: None };
+        Arc::new(Self { materials, workshop: Mutex::default() })
+    }
+
+    /// As [`Self::new`], for a person who waits: `teller` is told of what takes longer than a moment.
+    #[must_use]
+    pub fn telling(cache: Option<PathBuf>, teller: Teller) -> Arc<Self> {
+        let materials = Materials { cache, compiler: None, teller: Some(teller) };
         Arc::new(Self { materials, workshop: Mutex::default() })
     }
 
@@ -111,7 +131,8 @@ impl Programs {
         if let Some(known) = workshop.loaded.get(&key).and_then(Weak::upgrade) {
             return Ok(known);
         }
-        let program = Arc::new(workshop.load(&self.materials, kind, content)?);
+        let load = || workshop.load(&self.materials, &key, content);
+        let program = Arc::new(self.materials.tell_while(file, load)?);
         let report = program.report();
         tracing::debug!(
             file,
@@ -131,20 +152,43 @@ impl Programs {
     }
 }
 
+impl Materials {
+    /// Does some work on a file, and has somebody told where it takes long.
+    fn tell_while<T>(&self, file: &str, work: impl FnOnce() -> T) -> T {
+        let Some(teller) = &self.teller else {
+            return work();
+        };
+        thread::scope(|scope| {
+            let (done, ended) = mpsc::channel::<()>();
+            let wait = move || {
+                if ended.recv_timeout(QUIET) == Err(RecvTimeoutError::Timeout) {
+                    teller(file);
+                }
+            };
+            // Without a thread nobody is told.
+            drop(thread::Builder::new().spawn_scoped(scope, wait));
+            let worked = work();
+            drop(done);
+            worked
+        })
+    }
+}
+
 impl Workshop {
     fn load(
         &mut self,
         materials: &Materials,
-        kind: ProgramKind,
+        key: &Key,
         content: &[u8],
     ) -> Result<LoadedProgram, ScriptProblem> {
+        let (kind, sum) = *key;
         match (kind, embedded_text(content)) {
             (ProgramKind::JavaScript, _) => self.load_javascript(materials, content),
             (ProgramKind::Component, Some(embedded)) => self.load_embedded(materials, content, &embedded),
             (ProgramKind::Component, None) => {
                 let machine = self.components(materials)?;
                 let hits = self.cache_hits();
-                let wanted = Wanted { kind, content, origin: machine.origin(content) };
+                let wanted = Wanted { kind, content, origin: machine.origin(&sum) };
                 let component = || LoadedProgram::component(&machine, content);
                 let mut program = self.compile(materials, &wanted, component)?;
                 program.report.from_cache = self.cache_hits() > hits;
@@ -209,7 +253,8 @@ impl Workshop {
             return Ok(javascript.clone());
         }
         let machine = self.machine(materials, Calls::Asynchronous)?;
-        let wanted = Wanted { kind: ProgramKind::JavaScript, content, origin: machine.origin(ENGINE) };
+        let wanted =
+            Wanted { kind: ProgramKind::JavaScript, content, origin: machine.origin(&sha256(ENGINE)) };
         let prepare = || javascript::prepare(&machine).map_err(|error| unmade(&error));
         let engine = self.compile(materials, &wanted, prepare)?;
         Ok(self.javascript.insert(JavaScript { machine, engine }).clone())
@@ -292,9 +337,25 @@ fn unmade(error: &wasmtime::Error) -> ScriptProblem {
     whole(format!("programs cannot be run on this machine: {error:#}"), None)
 }
 
-fn sha256(content: &[u8]) -> [u8; 32] {
+fn sha256(content: &[u8]) -> Sum {
     let mut sum = [0; 32];
     let digest = digest::digest(&digest::SHA256, content);
     sum.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
     sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_waits_is_told_what_takes_long() {
+        let (tell, told) = mpsc::channel();
+        let teller: Teller = Box::new(move |file| drop(tell.send(file.to_owned())));
+        let materials = Materials { teller: Some(teller), ..Materials::default() };
+        assert_eq!(materials.tell_while("quick.js", || 1), 1);
+        let work = || told.recv_timeout(60 * QUIET);
+        assert_eq!(materials.tell_while("slow.js", work).unwrap(), "slow.js");
+        assert!(told.try_recv().is_err());
+    }
 }

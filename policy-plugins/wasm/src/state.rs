@@ -337,5 +337,6 @@ fn no_request() -> HandlerInput {
         tls: None,
         version: Version::HTTP_11,
         now: SystemTime::UNIX_EPOCH,
+        flow: None,
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Map, Value};
 use sluicegate_policy::LogLevel;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::handler_line::HandlerLine;
 use super::kind::{Kind, Protocol, Verdict};
@@ -122,6 +123,8 @@ pub struct Entry {
     pub(super) line: Option<Box<HandlerLine>>,
     /// Bytes of taps and fields; known from the record's end on.
     pub(super) bulk: usize,
+    /// A handler's line has it until it is written; see [`super::Log::room_for_lines`].
+    pub room: Option<OwnedSemaphorePermit>,
     pub(super) action: Option<&'static str>,
     /// Lines that this run of the log has written, the one that says so included.
     pub(super) records: Option<u64>,
@@ -274,6 +277,7 @@ impl Entry {
             response_tap: None,
             line: None,
             bulk: 0,
+            room: None,
             action: None,
             records: None,
             torn_bytes: None,

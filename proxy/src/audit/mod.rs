@@ -29,6 +29,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use chain::{LINE_LIMIT, Problem, Verified, VerifyError, verify};
 pub use entry::{
@@ -111,6 +112,16 @@ impl Log {
         AuditRecord::new(self.clone(), Entry::new(Kind::Handler))
     }
 
+    /// Room for this many lines of a handler, to be divided among their records ([`Entry::room`]). A
+    /// handler can write dozens for one request: it waits here while its like fill the queue, so that
+    /// there is room for the records of others. `None` where that takes too long; then the length of the
+    /// queue is what counts.
+    pub async fn room_for_lines(&self, lines: usize) -> Option<OwnedSemaphorePermit> {
+        let lines = u32::try_from(lines.min(HANDLER_LINES_MAX)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.shared.room_for_lines).acquire_many_owned(lines);
+        tokio::time::timeout(HANDLER_LINES_TIMEOUT, room).await.ok()?.ok()
+    }
+
     /// Begins the record of an opaque flow.
     #[must_use]
     pub fn flow(
@@ -186,9 +197,16 @@ impl Log {
             .name("audit".to_owned())
             .spawn(move || writer.run())
             .map_err(AuditError::Thread)?;
-        Ok(Self { shared: Arc::new(Shared { queue, thread: Mutex::new(Some(thread)) }) })
+        let room_for_lines = Arc::new(Semaphore::new(HANDLER_LINES_MAX));
+        Ok(Self { shared: Arc::new(Shared { queue, room_for_lines, thread: Mutex::new(Some(thread)) }) })
     }
 }
+
+/// Lines of handlers that wait to be written: a quarter of all records that can.
+pub(super) const HANDLER_LINES_MAX: usize = queue::CAPACITY / 4;
+
+/// How long a handler waits for room for its lines.
+const HANDLER_LINES_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long [`Log::close`] waits beyond its deadline for the writer's own account of the failure.
 const CLOSE_GRACE: Duration = Duration::from_millis(100);
@@ -196,6 +214,7 @@ const CLOSE_GRACE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 struct Shared {
     queue: Arc<Queue>,
+    room_for_lines: Arc<Semaphore>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 

@@ -120,11 +120,11 @@ impl Queue {
         Taken { refused: std::mem::take(&mut state.refused), lost: std::mem::take(&mut state.lost), is_last }
     }
 
-    /// Lets records gather for a while, or until the queue is being closed.
+    /// Lets records gather for a while, unless a whole batch waits or the queue is being closed.
     pub(super) fn rest(&self, pause: Duration) {
         let state = self.lock();
-        let closing = |state: &mut State| state.close_by.is_none();
-        drop(self.wake.wait_timeout_while(state, pause, closing));
+        let gathers = |state: &mut State| state.close_by.is_none() && state.entries.len() < BATCH;
+        drop(self.wake.wait_timeout_while(state, pause, gathers));
     }
 
     /// Says that a write failed, or that the batch which failed is written now.

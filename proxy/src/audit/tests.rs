@@ -290,6 +290,25 @@ fn a_reader_that_stands_still_is_told_before_the_queue_is_full() {
     assert_eq!(lost, [5]);
 }
 
+#[tokio::test]
+async fn handlers_wait_for_room_for_their_lines_and_leave_the_rest_to_others() {
+    let disk = Disk::default();
+    let log = start(disk.clone());
+    disk.is_stuck.store(true, Ordering::SeqCst);
+    drop(exchange(&log));
+    wait_until("stuck", || disk.writes.load(Ordering::SeqCst) == 2);
+    let mut room = log.room_for_lines(HANDLER_LINES_MAX + 1).await.unwrap();
+    while let Some(one) = room.split(1) {
+        log.handler_line().room = Some(one);
+    }
+    assert!(log.room_for_lines(1).await.is_none());
+    assert!(log.is_healthy());
+    disk.is_stuck.store(false, Ordering::SeqCst);
+    assert!(log.room_for_lines(HANDLER_LINES_MAX).await.is_some(), "what was written takes no room");
+    log.close(SOON).unwrap();
+    assert_eq!(records(&disk.contents()).len(), HANDLER_LINES_MAX + 3);
+}
+
 #[test]
 fn closing_a_log_that_cannot_be_written_ends_in_time_with_the_cause() {
     let disk = Disk::default();

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -17,6 +18,7 @@ use hyper::body::Incoming;
 use super::moving::IdleDeadline;
 use super::tee::TeeBody;
 use super::{BodyError, WorkloadBody};
+use crate::upgrade::Granted;
 use crate::upstream::Lease;
 
 /// A body that the gate holds, wherever it comes from.
@@ -41,6 +43,11 @@ pub enum HeldBody {
         /// What follows.
         rest: Box<Self>,
     },
+    /// What came after the last byte of a body that was looked at: trailers, or what cut it short. Its
+    /// length is not stated, since HTTP/1 has no trailers where it is.
+    End(Option<Result<HeaderMap, BodyError>>),
+    /// None: the connection is no longer HTTP, where this goes back to the workload.
+    Upgrade(Box<Granted>),
     /// One of two readers of a body.
     Tee(TeeBody),
 }
@@ -97,45 +104,69 @@ impl HeldBody {
         Ok(whole.freeze())
     }
 
-    /// The first bytes: `limit` of them, or all of a shorter body. The body stays whole. Trailers that
-    /// follow a shorter body are dropped.
+    /// The first bytes: `limit` of them, or all of a shorter body. The body stays whole, with its
+    /// trailers; one that was found to be cut short stays so.
     ///
     /// # Errors
     /// [`BodyError::Idle`] when nothing comes for `idle`, and what cut the body short.
     pub async fn peek(&mut self, limit: usize, idle: Duration) -> Result<Bytes, BodyError> {
-        let mut idle = IdleDeadline::new(idle);
         if limit == 0 {
             return Ok(Bytes::new());
         }
+        let mut idle = IdleDeadline::new(idle);
         let mut start = BytesMut::new();
-        let mut has_ended = false;
+        // What was come upon after the last byte.
+        let mut end = None;
+        let mut fault = None;
         while start.len() < limit && !self.is_over() {
             let frame = poll_fn(|cx| match Pin::new(&mut *self).poll_frame(cx) {
                 Poll::Ready(frame) => Poll::Ready(frame.transpose()),
                 Poll::Pending => idle.poll(cx).map(Err),
             });
-            let Some(frame) = frame.await? else {
-                has_ended = true;
-                break;
-            };
-            idle.moved();
-            if let Ok(data) = frame.into_data() {
-                start.extend_from_slice(&data);
+            match frame.await {
+                Ok(Some(frame)) => match frame.into_data() {
+                    Ok(data) => start.extend_from_slice(&data),
+                    Err(frame) => end = Some(Self::End(frame.into_trailers().ok().map(Ok))),
+                },
+                Ok(None) => {
+                    end.get_or_insert(Self::End(None));
+                    break;
+                }
+                Err(error) => {
+                    // What is only silent may go on.
+                    let is_cut = !matches!(error, BodyError::Idle(_));
+                    end = is_cut.then(|| Self::End(Some(Err(BodyError::CopyCut))));
+                    fault = Some(error);
+                    break;
+                }
             }
+            idle.moved();
         }
         let start = start.freeze();
         let seen = start.slice(..start.len().min(limit));
+        self.put_back(start, end);
+        fault.map_or(Ok(seen), Err)
+    }
+
+    /// Makes the body whole again: `start` was taken of it, and `end` stands for the rest, if that was
+    /// come upon.
+    fn put_back(&mut self, start: Bytes, end: Option<Self>) {
         let mut rest = std::mem::replace(self, Self::Bytes(Bytes::new()));
-        *self = match rest {
-            _ if has_ended || rest.is_over() => {
+        *self = match end {
+            Some(end) => {
+                rest.release();
+                Self::Begun { start, rest: Box::new(end) }
+            }
+            None if Body::is_end_stream(&rest) => {
                 rest.release();
                 Self::Bytes(start)
             }
             // Looked at before: its first bytes have been given out, into `start`.
-            Self::Begun { rest, .. } => Self::Begun { start, rest },
-            rest => Self::Begun { start, rest: Box::new(rest) },
+            None => match rest {
+                Self::Begun { rest, .. } => Self::Begun { start, rest },
+                rest => Self::Begun { start, rest: Box::new(rest) },
+            },
         };
-        Ok(seen)
     }
 
     /// The body twice.
@@ -169,7 +200,12 @@ impl HeldBody {
                 }
             }
             Self::Begun { rest, .. } => rest.release(),
-            Self::Workload(_) | Self::Stream(_) | Self::Bytes(_) | Self::Tee(_) => {}
+            Self::Workload(_)
+            | Self::Stream(_)
+            | Self::Bytes(_)
+            | Self::End(_)
+            | Self::Upgrade(_)
+            | Self::Tee(_) => {}
         }
     }
 }
@@ -196,6 +232,8 @@ impl Body for HeldBody {
             Self::Bytes(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::Begun { start, rest } if start.is_empty() => Pin::new(&mut **rest).poll_frame(cx),
             Self::Begun { start, .. } => Poll::Ready(Some(Ok(Frame::data(std::mem::take(start))))),
+            Self::End(end) => Poll::Ready(end.take().map(|end| end.map(Frame::trailers))),
+            Self::Upgrade(_) => Poll::Ready(Some(Err(BodyError::Upgrade))),
             Self::Tee(tee) => tee.poll_frame(cx),
         }
     }
@@ -207,6 +245,8 @@ impl Body for HeldBody {
             Self::Stream(stream) => stream.is_end_stream(),
             Self::Bytes(bytes) => bytes.is_empty(),
             Self::Begun { start, rest } => start.is_empty() && rest.is_end_stream(),
+            Self::End(end) => end.is_none(),
+            Self::Upgrade(_) => false,
             Self::Tee(tee) => tee.is_end_stream(),
         }
     }
@@ -226,6 +266,8 @@ impl Body for HeldBody {
                 }
                 hint
             }
+            Self::End(Some(_)) | Self::Upgrade(_) => SizeHint::new(),
+            Self::End(None) => SizeHint::with_exact(0),
             Self::Tee(tee) => tee.size_hint(),
         }
     }
@@ -239,6 +281,8 @@ impl fmt::Debug for HeldBody {
             Self::Stream(_) => "Stream",
             Self::Bytes(_) => "Bytes",
             Self::Begun { .. } => "Begun",
+            Self::End(_) => "End",
+            Self::Upgrade(_) => "Upgrade",
             Self::Tee(_) => "Tee",
         };
         formatter.debug_struct(origin).field("size", &Body::size_hint(self)).finish_non_exhaustive()

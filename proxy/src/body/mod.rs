@@ -22,6 +22,7 @@ use hyper::body::Incoming;
 
 use crate::activity::Active;
 use crate::audit::AuditRecord;
+use crate::interim::{Leave, Waits};
 use crate::scrub::Scrubber;
 use crate::tap::Tap;
 use crate::upstream::Lease;
@@ -29,7 +30,7 @@ use crate::upstream::Lease;
 pub use chunks::Chunks;
 pub use held::HeldBody;
 use moving::Moving;
-pub use workload::WorkloadBody;
+pub use workload::{Upload, WorkloadBody};
 
 /// Why a body ended before its end.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +51,9 @@ pub enum BodyError {
     /// The body that this is a copy of broke off, which its first reader was told the cause of.
     #[error("the body was cut short")]
     CopyCut,
+    /// It is that of a 101, after which there are no bodies.
+    #[error("the connection was upgraded: the response can be returned, and its body not be read")]
+    Upgrade,
     /// The store that it is read from failed. The source's words hold nothing that is secret.
     #[error("the stored object could not be read to its end")]
     Store(#[source] Box<dyn StdError + Send + Sync>),
@@ -70,7 +74,10 @@ impl Progress {
 
 /// A request's body on its way to an upstream: the workload's, or one of a handler's.
 #[derive(Debug)]
-pub struct RequestBody(Option<Box<Moving>>);
+pub struct RequestBody {
+    moving: Option<Box<Moving>>,
+    waits: Option<Waits>,
+}
 
 impl RequestBody {
     /// Wraps `incoming`, counting into `bytes`; a body that is empty costs nothing.
@@ -90,18 +97,26 @@ impl RequestBody {
         let progress = Progress { bytes: Arc::clone(&bytes) };
         if body.is_end_stream() {
             body.release();
-            return (Self(None), progress);
+            return (Self { moving: None, waits: None }, progress);
         }
-        (Self(Some(Box::new(Moving::new(body, bytes, idle)))), progress)
+        let moving = Some(Box::new(Moving::new(body, bytes, idle)));
+        (Self { moving, waits: None }, progress)
     }
 
     /// The same body, whose start goes to `tap` too, if there is one.
     #[must_use]
     pub fn tapped(mut self, tap: Option<Tap>) -> Self {
-        if let Some(moving) = &mut self.0 {
+        if let Some(moving) = &mut self.moving {
             moving.tap = tap;
         }
         self
+    }
+
+    /// Holds it back until the upstream gives leave, or a moment is over.
+    pub fn wait_for_leave(&mut self) -> Arc<Leave> {
+        let (waits, leave) = Waits::new();
+        self.waits = Some(waits);
+        leave
     }
 }
 
@@ -113,15 +128,19 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.0.as_mut().map_or(Poll::Ready(None), |moving| moving.poll_frame(cx))
+        if let Some(waits) = &mut self.waits {
+            ready!(waits.poll(cx));
+            self.waits = None;
+        }
+        self.moving.as_mut().map_or(Poll::Ready(None), |moving| moving.poll_frame(cx))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|moving| moving.is_end_stream())
+        self.moving.as_ref().is_none_or(|moving| moving.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |moving| moving.size_hint())
+        self.moving.as_ref().map_or_else(|| SizeHint::with_exact(0), |moving| moving.size_hint())
     }
 }
 

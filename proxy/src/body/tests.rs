@@ -49,7 +49,7 @@ impl Body for Frames {
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
         assert!(!self.has_ended, "asked again after its end");
-        if self.stated == Some(0) {
+        if self.stated == Some(0) && self.frames.is_empty() {
             // Its end comes in a frame of its own, and late.
             return Poll::Pending;
         }
@@ -314,7 +314,10 @@ async fn served(body: ResponseBody) -> (HeaderMap, Bytes) {
     let (head, body) = asked(client).await.into_parts();
     (
         head.headers,
-        HeldBody::Workload(WorkloadBody::new(body)).read(1000, SOON, &AtomicU64::new(0)).await.unwrap(),
+        HeldBody::Workload(WorkloadBody::of(Request::new(body)).0.into_body())
+            .read(1000, SOON, &AtomicU64::new(0))
+            .await
+            .unwrap(),
     )
 }
 
@@ -357,10 +360,52 @@ async fn a_body_that_was_looked_at_is_whole_still() {
     let mut body = stated;
     body.peek(1, SOON).await.unwrap();
     assert_eq!(Body::size_hint(&body).exact(), Some(7));
-    let mut cut = HeldBody::stored(Frames::of(&["one"]).then(Err("cut")));
-    assert!(cut.peek(9, SOON).await.is_err());
     let mut silent = HeldBody::stored(Silent);
     assert!(matches!(silent.peek(1, Duration::from_millis(1)).await, Err(BodyError::Idle(_))));
+}
+
+#[tokio::test]
+async fn trailers_stay_with_a_body_that_was_looked_at() {
+    for limit in [2, 3, 99] {
+        for stated in [false, true] {
+            let body = Frames::of(&["one"]);
+            let body = if stated { body.stated() } else { body };
+            let mut body = HeldBody::stored(body.then(Ok(trailers("1"))));
+            for _ in 0..2 {
+                assert_eq!(body.peek(limit, SOON).await.unwrap(), "one".get(..limit).unwrap_or("one"));
+            }
+            let (mut body, _) = RequestBody::held(body, Arc::default(), SOON);
+            // Where a length is stated, HTTP/2 alone has trailers, and asks beyond it.
+            assert_eq!(body.size_hint().exact(), stated.then_some(3));
+            let (data, last) = (body.frame().await.unwrap(), body.frame().await.unwrap());
+            assert_eq!(data.unwrap().into_data().unwrap(), "one");
+            assert_eq!(last.unwrap().trailers_ref(), trailers("1").trailers_ref());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_broke_off_while_it_was_looked_at_does_not_pass_for_a_whole_one() {
+    let mut cut = HeldBody::stored(Frames::of(&["one"]).then(Err("cut")));
+    assert!(matches!(cut.peek(9, SOON).await, Err(BodyError::Store(_))));
+    assert_eq!(cut.peek(3, SOON).await.unwrap(), "one");
+    assert!(matches!(cut.peek(4, SOON).await, Err(BodyError::CopyCut)));
+    assert!(matches!(all_of(cut).await, Err(BodyError::CopyCut)));
+}
+
+#[tokio::test]
+async fn a_body_that_paused_while_it_was_looked_at_is_whole_still() {
+    let (mut client, pipe) = tokio::io::duplex(1024);
+    let asked = tokio::spawn(asked(pipe));
+    let mut head = [0; 1024];
+    assert!(client.read(&mut head).await.unwrap() > 0);
+    client.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\none").await.unwrap();
+    let mut body =
+        HeldBody::Workload(WorkloadBody::of(Request::new(asked.await.unwrap().into_body())).0.into_body());
+    assert!(matches!(body.peek(9, Duration::from_millis(20)).await, Err(BodyError::Idle(_))));
+    client.write_all(b" two").await.unwrap();
+    assert_eq!(body.peek(9, SOON).await.unwrap(), "one two");
+    assert_eq!(all_of(body).await.unwrap(), "one two");
 }
 
 #[tokio::test]

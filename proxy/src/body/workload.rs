@@ -5,29 +5,72 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::EXPECT;
+use http::{Request, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
-/// How much of an unwanted body is taken in, in bytes: what clients send before they look for an answer.
-const UNWANTED_BYTES_MAX: usize = 1024 * 1024;
-/// How long the end of an unwanted body is waited for.
-const UNWANTED_TIMEOUT: Duration = Duration::from_secs(2);
+use crate::upstream::STREAM_WINDOW;
+
+/// How much of an unwanted body is taken in, in bytes: most uploads, in a fraction of a second.
+const UNWANTED_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// How long an unwanted body is taken in.
+const UNWANTED_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long its next piece is waited for: whoever pauses has had time to see the answer.
+const UNWANTED_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A request's body as the workload sends it.
 ///
-/// An answer that does not wait for the request's end is followed by a reset of the stream (RFC 9113
-/// section 8.1), or of the connection on HTTP/1. Clients lose the answer by that (curl 7.88 does, where
-/// the last frame of a short body is still on its way). So dropping this takes in the rest, within
-/// bounds, and throws it away.
+/// An answer that does not wait for the request's end is followed by a reset of the stream without an
+/// error, which must not cost the client the answer (RFC 9113 section 8.1), or by the end of the
+/// connection on HTTP/1. It does cost it: curl 7.88 fails where the last frame of a short body is still
+/// on its way. So dropping this takes in the rest, within bounds, and throws it away; only then comes the
+/// reset. For long ones see [`Upload`].
 #[derive(Debug)]
-pub struct WorkloadBody(Option<Incoming>);
+pub struct WorkloadBody {
+    incoming: Option<Incoming>,
+    /// Tells the [`Upload`] that nobody wants it.
+    unwanted: Option<oneshot::Sender<JoinHandle<()>>>,
+    /// Whether the client waits to be told to send it, which asking for it does.
+    is_awaited: bool,
+}
+
+/// A body of a stated length that a client cannot have sent before it sees the answer.
+///
+/// Once curl 7.88 has an answer on HTTP/2 it looks for nothing more, neither for a reset nor for leave to
+/// send more than a window, and goes round in circles until its own time is over. So an upload that
+/// nobody wants is taken in before the answer is given: [`Self::taken_in`].
+#[derive(Debug)]
+pub struct Upload(oneshot::Receiver<JoinHandle<()>>);
 
 impl WorkloadBody {
-    /// Wraps the body.
-    pub fn new(incoming: Incoming) -> Self {
-        Self(Some(incoming))
+    /// Wraps the body of a request.
+    pub fn of(request: Request<Incoming>) -> (Request<Self>, Option<Upload>) {
+        let (head, incoming) = request.into_parts();
+        // Such a client sends nothing before it is told to.
+        let is_awaited = head.headers.contains_key(EXPECT);
+        let is_upload = head.version == Version::HTTP_2
+            && incoming.size_hint().lower() > u64::from(STREAM_WINDOW)
+            && !is_awaited;
+        let (unwanted, upload) = is_upload.then(oneshot::channel).unzip();
+        let is_awaited = is_awaited && head.version == Version::HTTP_11;
+        let body = Self { incoming: Some(incoming), unwanted, is_awaited };
+        (Request::from_parts(head, body), upload.map(Upload))
+    }
+}
+
+impl Upload {
+    /// To be called before the answer is given. Where the body was dropped unread, this waits until it
+    /// has been taken in, within the same bounds; where somebody has it, for nothing.
+    pub async fn taken_in(mut self) {
+        if let Ok(taking_in) = self.0.try_recv() {
+            drop(taking_in.await);
+        }
     }
 }
 
@@ -39,34 +82,43 @@ impl Body for WorkloadBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        self.0.as_mut().map_or(Poll::Ready(None), |incoming| Pin::new(incoming).poll_frame(cx))
+        self.is_awaited = false;
+        self.incoming.as_mut().map_or(Poll::Ready(None), |incoming| Pin::new(incoming).poll_frame(cx))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(Incoming::is_end_stream)
+        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
     }
 }
 
 impl Drop for WorkloadBody {
     fn drop(&mut self) {
-        if let Some(incoming) = self.0.take().filter(|incoming| !incoming.is_end_stream())
+        if let Some(incoming) = self.incoming.take().filter(|incoming| !incoming.is_end_stream())
+            && !self.is_awaited
             && let Ok(runtime) = Handle::try_current()
         {
-            runtime.spawn(tokio::time::timeout(UNWANTED_TIMEOUT, take_in(incoming)));
+            let taking_in = runtime.spawn(take_in(incoming));
+            if let Some(unwanted) = self.unwanted.take() {
+                drop(unwanted.send(taking_in));
+            }
         }
     }
 }
 
-/// Reads to the end, or to the bound, or until the workload breaks off.
+/// Reads to the end, or to a bound, or until the workload breaks off.
 async fn take_in(mut incoming: Incoming) {
-    let mut taken = 0;
-    while taken < UNWANTED_BYTES_MAX
-        && let Some(Ok(frame)) = incoming.frame().await
-    {
-        taken += frame.data_ref().map_or(0, Bytes::len);
-    }
+    let all = async {
+        let mut taken = 0;
+        while taken < UNWANTED_BYTES_MAX
+            && let Ok(Some(Ok(frame))) = timeout(UNWANTED_IDLE_TIMEOUT, incoming.frame()).await
+        {
+            taken += frame.data_ref().map_or(0, |data| data.len() as u64);
+        }
+    };
+    // Whatever ended it: what is left is reset.
+    drop(timeout(UNWANTED_TIMEOUT, all).await);
 }

@@ -178,6 +178,7 @@ impl Recorded {
             authority: &self.authority,
             method: &self.method,
             path: &self.path,
+            carries_dns: false,
         });
         match decision.verdict {
             Verdict::Refuse(refusal) => Outcome::Refused(refusal.reason.as_str().to_owned()),

@@ -7,6 +7,7 @@ mod approval;
 mod ca;
 mod client;
 mod comparison;
+mod compiled;
 mod error;
 mod handler;
 mod host;

@@ -14,6 +14,7 @@ use clap::builder::FalseyValueParser;
 use sluicegate_policy::ProgramKind;
 use sluicegate_wasm::{Programs, embed_text};
 
+use super::compiled::CompiledChoice;
 use super::error::CommandError;
 use super::program::{self, HandlerFile, ProgramReport};
 use super::{print, print_json};
@@ -74,7 +75,7 @@ pub(crate) fn run(options: &BuildOptions) -> Result<u8, CommandError> {
     if source != Source::Python && (options.reveal || !options.python_path.is_empty()) {
         return Err(CommandError::Usage("--reveal and --python-path are for handlers in Python".to_owned()));
     }
-    let programs = Programs::new(None);
+    let programs = CompiledChoice::default().programs();
     match source {
         Source::JavaScript => javascript(options, &programs),
         Source::Python => {

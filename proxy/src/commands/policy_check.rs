@@ -9,6 +9,7 @@ use serde_json::json;
 use sluicegate_policy::{Compiled, Problem};
 use sluicegate_wasm::Programs;
 
+use super::compiled::CompiledChoice;
 use super::error::CommandError;
 use super::program::{self, HandlerFile, ProgramReport};
 use super::{print, print_json};
@@ -21,16 +22,15 @@ use crate::{exit, report};
 pub(crate) struct CheckOptions {
     /// The document, or a handler's file: .wasm, .js or .rhai
     file: PathBuf,
-    /// Keep what handlers are compiled to in this state folder, and look for it there
-    #[arg(long, value_name = "DIR")]
-    state: Option<PathBuf>,
+    #[command(flatten)]
+    compiled: CompiledChoice,
     /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(options: &CheckOptions) -> Result<u8, CommandError> {
-    let programs = Programs::new(options.state.as_ref().map(|folder| folder.join("programs")));
+    let programs = options.compiled.programs();
     match HandlerFile::of(&options.file) {
         Some(form) => handler(&options.file, form, &programs, options.json),
         None => document(&options.file, &programs, options.json),

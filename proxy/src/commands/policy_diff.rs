@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::{Value, json};
 use sluicegate_policy::Policy;
-use sluicegate_wasm::Programs;
 
 use super::comparison::{Change, Comparison};
+use super::compiled::CompiledChoice;
 use super::error::CommandError;
 use super::select::InstanceChoice;
 use super::table::Table;
@@ -36,6 +36,8 @@ pub(crate) struct DiffOptions {
     #[arg(long, value_name = "FILE")]
     old: Option<PathBuf>,
     #[command(flatten)]
+    compiled: CompiledChoice,
+    #[command(flatten)]
     choice: InstanceChoice,
     /// Print the changes with their counts as one JSON object
     #[arg(long)]
@@ -43,8 +45,8 @@ pub(crate) struct DiffOptions {
 }
 
 pub(crate) fn run(options: &DiffOptions) -> Result<u8, CommandError> {
-    let policy =
-        |file: &PathBuf| Bundle::read(file, &Programs::new(None)).map(|(_, compiled)| compiled.policy);
+    let programs = options.compiled.programs();
+    let policy = |file: &PathBuf| Bundle::read(file, &programs).map(|(_, compiled)| compiled.policy);
     let new = policy(&options.new)?;
     let old = options.old.as_ref().map(policy).transpose()?;
     let log = match &options.log {

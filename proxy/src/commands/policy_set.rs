@@ -9,8 +9,8 @@ use clap::Args;
 use http::Method;
 use serde_json::json;
 use sluicegate_policy::ProgramKind;
-use sluicegate_wasm::Programs;
 
+use super::compiled::CompiledChoice;
 use super::error::CommandError;
 use super::host::published;
 use super::select::InstanceChoice;
@@ -29,6 +29,8 @@ pub(crate) struct SetOptions {
     /// Check the document here and compare it with what is in force; change nothing
     #[arg(long)]
     check: bool,
+    #[command(flatten)]
+    compiled: CompiledChoice,
     #[command(flatten)]
     choice: InstanceChoice,
     /// Print what came of it as one JSON object
@@ -51,7 +53,7 @@ pub(crate) struct ResetOptions {
 
 pub(crate) fn set(options: &SetOptions) -> Result<u8, CommandError> {
     // Whoever makes a mistake sees it here, with carets, and the instance does not.
-    let (bundle, compiled) = Bundle::read(&options.file, &Programs::new(None))?;
+    let (bundle, compiled) = Bundle::read(&options.file, &options.compiled.programs())?;
     let client = options.choice.client()?;
     if options.check {
         let status: Status = client.get("/v1/status")?;

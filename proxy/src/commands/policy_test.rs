@@ -6,6 +6,7 @@ use clap::Args;
 use http::Method;
 use sluicegate_wasm::Programs;
 
+use super::compiled::CompiledChoice;
 use super::error::CommandError;
 use super::policy_get::source;
 use super::select::InstanceChoice;
@@ -21,7 +22,7 @@ use crate::exit;
 /// The options of `policy test`.
 #[derive(Args, Debug)]
 pub(crate) struct TestOptions {
-    /// The full URL, http or https
+    /// The full URL, http or https; tcp://host:port or udp://host:port for a flow
     url: String,
     /// The request's method
     #[arg(long, value_name = "METHOD", default_value = "GET")]
@@ -33,6 +34,8 @@ pub(crate) struct TestOptions {
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     #[command(flatten)]
+    compiled: CompiledChoice,
+    #[command(flatten)]
     choice: InstanceChoice,
     /// Print the answer with all its steps as one JSON object
     #[arg(long)]
@@ -42,7 +45,7 @@ pub(crate) struct TestOptions {
 pub(crate) fn run(options: &TestOptions) -> Result<u8, CommandError> {
     let TestOptions { url, method, .. } = options;
     let explained: Explained = match &options.policy {
-        Some(file) => offline(file, method, url)?,
+        Some(file) => offline(file, method, url, &options.compiled.programs())?,
         None => {
             let question = TestQuestion { method: method.clone(), url: url.clone() };
             options.choice.client()?.send(Method::POST, "/v1/policy/test", &question)?
@@ -59,8 +62,8 @@ pub(crate) fn run(options: &TestOptions) -> Result<u8, CommandError> {
     Ok(if explained.verdict == "refuse" { exit::NO } else { exit::OK })
 }
 
-fn offline(file: &Path, method: &str, url: &str) -> Result<Explained, CommandError> {
-    let (_, compiled) = Bundle::read(file, &Programs::new(None))?;
+fn offline(file: &Path, method: &str, url: &str, programs: &Programs) -> Result<Explained, CommandError> {
+    let (_, compiled) = Bundle::read(file, programs)?;
     let explanation = explain(&compiled.policy, method, url).map_err(CommandError::Usage)?;
     // The same words as a running instance would send.
     serde_json::to_value(&explanation)
@@ -149,12 +152,27 @@ rules         refuses  closed               p.toml:7
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("policy.toml");
         std::fs::write(&file, "version = 1\nallowed_hosts = [\"a.test\"]\n").unwrap();
-        assert_eq!(offline(&file, "GET", "https://a.test/x").unwrap().verdict, "forward");
-        let refused = offline(&file, "GET", "https://b.test/").unwrap();
+        let programs = Programs::new(None);
+        assert_eq!(offline(&file, "GET", "https://a.test/x", &programs).unwrap().verdict, "forward");
+        std::fs::write(&file, "version = 1\ntcp = [\"db.test:5432\"]\ndenied_hosts = [\"10.0.0.0/8\"]\n")
+            .unwrap();
+        let flow = offline(&file, "GET", "tcp://db.test:5432", &programs).unwrap();
+        let steps: Vec<_> = flow.steps.iter().map(|step| (&*step.step, &*step.outcome)).collect();
+        assert_eq!(steps, [("denied_hosts", "passes"), ("tcp", "allows")]);
+        for (url, reason) in [("udp://db.test:5432", "udp_flow"), ("tcp://10.0.0.1:5432", "denied_host")] {
+            assert_eq!(
+                offline(&file, "GET", url, &programs).unwrap().reason.as_deref(),
+                Some(reason),
+                "{url}"
+            );
+        }
+        assert!(offline(&file, "GET", "tcp://db.test", &programs).is_err());
+        std::fs::write(&file, "version = 1\nallowed_hosts = [\"a.test\"]\n").unwrap();
+        let refused = offline(&file, "GET", "https://b.test/", &programs).unwrap();
         assert_eq!(
             (refused.verdict.as_str(), refused.reason.as_deref()),
             ("refuse", Some("not_in_allowed_hosts"))
         );
-        assert_eq!(offline(&file, "GET", "a.test").unwrap_err().exit_code(), exit::USAGE);
+        assert_eq!(offline(&file, "GET", "a.test", &programs).unwrap_err().exit_code(), exit::USAGE);
     }
 }

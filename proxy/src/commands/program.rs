@@ -8,7 +8,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use miette::{GraphicalReportHandler, LabeledSpan, MietteDiagnostic, NamedSource};
 use serde::Serialize;
 use serde_json::{Value, json};
-use sluicegate_policy::{Entry, HandlerLimits, Program, ProgramKind, Script, ScriptProblem};
+use sluicegate_policy::{HandlerLimits, Program, ProgramKind, Script, ScriptProblem};
 use sluicegate_wasm::{Programs, embedded_text};
 
 use super::error::CommandError;
@@ -90,7 +90,7 @@ impl ProgramReport {
             bytes: content.len(),
             version: sha256.chars().take(VERSION_DIGITS).collect(),
             sha256,
-            entries: vec![Entry::Outbound.to_string()],
+            entries: Vec::new(),
             imports: Vec::new(),
             needs_reveal: false,
             compile_us: 0,
@@ -98,7 +98,8 @@ impl ProgramReport {
         };
         let HandlerFile::Program(kind) = form else {
             let began = Instant::now();
-            Script::compile(file, content, &HandlerLimits::default())?;
+            let script = Script::compile(file, content, &HandlerLimits::default())?;
+            report.entries = script.entries().iter().map(ToString::to_string).collect();
             report.compile_us = began.elapsed().as_micros();
             return Ok(report);
         };
@@ -201,6 +202,7 @@ fn in_words(interface: &str) -> &'static str {
         "context" => "who asks, the parameters, the constants of [env]",
         "secrets" => "secrets, to be used and not read",
         "reveal" => "THE BYTES OF SECRETS: needs `reveal = [\"NAME\"]` in the document",
+        "connection" => "what is known of a connection, before there is a request",
         "kv" => "values by key",
         "objects" => "streams by key",
         "approval" => "asking a person",

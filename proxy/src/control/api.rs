@@ -184,7 +184,7 @@ pub struct TestQuestion {
     /// The method.
     #[serde(default = "get")]
     pub method: String,
-    /// The full URL, `http` or `https`.
+    /// The full URL, `http` or `https`; `tcp://host:port` or `udp://host:port` for a flow.
     pub url: String,
 }
 

@@ -29,7 +29,7 @@ impl Handling {
             }
             Effect::TeeBody(body) => self.tee_body(body),
             Effect::DropBody(body) => self.drop_body(body),
-            Effect::Respond(_) => Answer::Failed("the workload was answered already".into()),
+            Effect::Respond(_) => Answer::Failed(self.nobody_to_answer().into()),
             Effect::Sleep(time) => {
                 tokio::time::sleep(time).await;
                 Answer::Done
@@ -51,10 +51,15 @@ impl Handling {
         Performed::Answer(answer)
     }
 
+    /// Why no request waits for this handler.
+    fn nobody_to_answer(&self) -> &'static str {
+        if self.has_answered { "the workload was answered already" } else { "there is no request yet" }
+    }
+
     async fn ask(&mut self, reason: &str, patience: Duration) -> Performed {
         let Exchange { connection, authority, handler, .. } = &self.exchange;
         let Some(record) = &mut self.record else {
-            return Performed::Answer(Answer::Failed("the workload was answered already".into()));
+            return Performed::Answer(Answer::Failed(self.nobody_to_answer().into()));
         };
         let method = record.method.clone().unwrap_or_default();
         let question = crate::approvals::Question {

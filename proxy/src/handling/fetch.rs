@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{Request, Response, Version};
-use sluicegate_policy::{Answer, BodyHandle, BodyPart, BodySource, DenyReason, Edits, OutgoingRequest};
+use sluicegate_policy::{
+    Answer, BodyHandle, BodyPart, BodySource, DenyReason, Edits, OutgoingRequest, Scheme,
+};
 
 use super::{Exchange, Handling, Held, Performed, already_sent};
 use crate::audit::AuditRecord;
@@ -92,7 +94,8 @@ impl Handling {
         let origin = Origin {
             scheme: outgoing.scheme,
             authority: outgoing.authority,
-            multiplexed: self.version == Version::HTTP_2,
+            // Without TLS nothing is agreed on: it is spoken to whom the workload speaks it.
+            multiplexed: self.version == Version::HTTP_2 && (is_same || outgoing.scheme == Scheme::Https),
             credentials: credentials(&edits),
         };
         let sending = Sending { generation: &generation, origin: &origin, edits: &edits };
@@ -151,6 +154,11 @@ fn received(
 ) -> Result<(Response<()>, Option<Held>), Failure> {
     let (mut head, body) = answered.response.into_parts();
     let scrubber = sending.scrub(&mut head)?;
+    if let Some(granted) = answered.granted {
+        let held = Held::new(HeldBody::Upgrade(Box::new(granted)));
+        let held = Held { extensions: head.extensions.clone(), ..held };
+        return Ok((Response::from_parts(head, ()), Some(held)));
+    }
     record.complete = Some(http_body::Body::is_end_stream(&body));
     if record.complete == Some(true) {
         if let Some(lease) = answered.lease {

@@ -5,8 +5,10 @@
 //! lists of the policy, the checks of the address and the bounds of the secrets like anything else.
 
 mod bodies;
+mod connection;
 mod effects;
 mod fetch;
+mod upgrade;
 mod work;
 
 use std::collections::HashMap;
@@ -33,6 +35,7 @@ use crate::send::Sending;
 use crate::upstream::Origin;
 
 use bodies::Begun;
+use upgrade::is_upgrade;
 use work::Work;
 
 /// A request whose handler is to decide.
@@ -66,7 +69,10 @@ struct Handling {
     /// What became of the last fetch, if it failed: for the answer when the handler does not catch it.
     failed_fetch: Option<Failure>,
     fetches: u32,
-    /// Of the exchange; gone with the response when the handler goes on after it.
+    /// Whether the workload has its answer, and the handler goes on.
+    has_answered: bool,
+    /// Of the exchange; gone with the response when the handler goes on after it, and none where there
+    /// is no request.
     record: Option<AuditRecord>,
     /// What stands for the record from then on.
     afterwards: Option<Box<Entry>>,
@@ -121,7 +127,7 @@ impl Exchange {
             Err(failure) => return Err(handling.fail(failure)),
         };
         let halt = handling.run(&mut work).await;
-        handling.note(&mut work);
+        handling.note(&mut work).await;
         match halt {
             Ok(Halt::Decided(outcome)) => handling.finish(outcome, &method, active).await,
             Ok(Halt::Answered(response)) => {
@@ -173,6 +179,7 @@ impl Exchange {
             tls: record.tls,
             version: head.version,
             now: SystemTime::now(),
+            flow: None,
         };
         let mut bodies = HashMap::new();
         if has_body {
@@ -191,6 +198,7 @@ impl Exchange {
             room: Vec::new(),
             failed_fetch: None,
             fetches: 0,
+            has_answered: false,
             afterwards: None,
             record: Some(record),
         };
@@ -226,7 +234,7 @@ impl Handling {
             let asked = Instant::now();
             let has_own_time = match &effect {
                 Effect::Ask { .. } => true,
-                Effect::NextChunk(_) => self.record.is_none(),
+                Effect::NextChunk(_) => self.has_answered,
                 _ => false,
             };
             let performed = if has_own_time {
@@ -249,9 +257,10 @@ impl Handling {
     /// Lets a handler go on that has answered. What becomes of it changes no answer, and stands in the
     /// log alone.
     async fn go_on(mut self, mut work: Work) {
+        self.has_answered = true;
         work.answer(Answer::Done);
         let halt = self.run(&mut work).await;
-        self.note(&mut work);
+        self.note(&mut work).await;
         let message = match halt {
             Ok(_) => return,
             Err(Failure::Handler(HandlerFailure { detail, .. })) => detail,
@@ -260,7 +269,7 @@ impl Handling {
             Err(Failure::Malformed(fault)) => fault.to_string(),
         };
         let message = format!("after its answer: {message}").into();
-        self.line(LogLine { level: LogLevel::Error, message, fields: serde_json::Map::new() });
+        drop(self.line(LogLine { level: LogLevel::Error, message, fields: serde_json::Map::new() }));
     }
 
     /// What is known of the exchange, for the log; of no consequence once the workload was answered.
@@ -283,11 +292,19 @@ impl Handling {
     }
 
     /// Writes down what the handler logged and how long it ran.
-    fn note(&mut self, work: &mut Work) {
-        work.take_log().into_iter().for_each(|line| self.line(line));
+    async fn note(&mut self, work: &mut Work) {
+        // Made before the wait, so that they are written too where the workload hangs up meanwhile.
+        let mut records: Vec<_> = work.take_log().into_iter().map(|line| self.line(line)).collect();
+        if records.is_empty() {
+            return;
+        }
+        let mut room = self.exchange.connection.gate.log.room_for_lines(records.len()).await;
+        for record in &mut records {
+            record.room = room.as_mut().and_then(|room| room.split(1));
+        }
     }
 
-    fn line(&mut self, LogLine { level, message, fields }: LogLine) {
+    fn line(&mut self, LogLine { level, message, fields }: LogLine) -> AuditRecord {
         let mut record = self.exchange.connection.gate.log.handler_line();
         let entry = self.entry();
         record.mask.clone_from(&entry.mask);
@@ -296,6 +313,7 @@ impl Handling {
         record.handler.clone_from(&entry.handler);
         record.handler_version.clone_from(&entry.handler_version);
         record.generation = Some(Arc::clone(&self.exchange.generation.id));
+        record
     }
 
     async fn finish(
@@ -313,6 +331,12 @@ impl Handling {
             Outcome::Responded => {
                 let why =
                     String::from("it says that it has answered, and has not; this is a bug in the gate");
+                return Err(self.fail(failed(why)));
+            }
+            Outcome::Flow(_) => {
+                let why = String::from(
+                    "it decided about a connection, and not this request; this is a bug in the gate",
+                );
                 return Err(self.fail(failed(why)));
             }
             Outcome::Forward(outgoing) => match self.fetch(*outgoing).await {
@@ -338,6 +362,9 @@ impl Handling {
         active: Active,
     ) -> Result<Response<ResponseBody>, (Failure, AuditRecord)> {
         let mut record = self.take_record();
+        if let Err(failure) = self.check_upgrade(&answer) {
+            return Err((failure, record));
+        }
         record.verdict = Some(if self.fetches > 0 { Verdict::Allowed } else { Verdict::Answered });
         let mut response = Response::new(());
         *response.status_mut() = answer.status;
@@ -350,7 +377,15 @@ impl Handling {
             }
             BodySource::Handle(handle) => {
                 let Some(held) = self.bodies.remove(&handle) else { return Err((already_sent(), record)) };
-                return Ok(self.pass_on(response, held, (record, answer.tap), active));
+                match held.body {
+                    HeldBody::Upgrade(granted) if is_upgrade(answer.status) => {
+                        *response.extensions_mut() = held.extensions;
+                        return Ok(self.upgrade(response, *granted, (record, held.record), active));
+                    }
+                    // Something else is answered, and the upstream's connection ends.
+                    HeldBody::Upgrade(_) => Bytes::new(),
+                    _ => return Ok(self.pass_on(response, held, (record, answer.tap), active)),
+                }
             }
         };
         if let Some(limit) = answer.tap {

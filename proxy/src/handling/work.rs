@@ -1,5 +1,6 @@
 //! A handler at work, whatever it is written in.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use sluicegate_policy::{Answer, Execution, HandlerAction, HandlerInput, LogLine, Patience, Step};
@@ -88,6 +89,24 @@ impl Work {
     }
 }
 
+/// How much behind the data plane a script that needs more than a moment gets a processor.
+const NICENESS: i32 = 5;
+
+/// Puts this thread behind the data plane, once and for good: what else is done on such a thread can wait
+/// as well.
+fn step_back() {
+    thread_local! {
+        static IS_BEHIND: Cell<bool> = const { Cell::new(false) };
+    }
+    if IS_BEHIND.replace(true) {
+        return;
+    }
+    // On Linux this is of the calling thread alone.
+    if let Err(error) = rustix::process::nice(NICENESS) {
+        tracing::debug!(%error, "scripts run at the priority of the data plane");
+    }
+}
+
 /// Runs a script that needs more than a moment on a thread where nobody waits for bytes.
 async fn run_apart(
     gate: &Gate,
@@ -101,6 +120,7 @@ async fn run_apart(
     let ran = tokio::task::spawn_blocking(move || {
         // Held by the run and not by the request, which may be given up before.
         let _place = place;
+        step_back();
         let step = execution.run(Patience::Full);
         (execution, step)
     });

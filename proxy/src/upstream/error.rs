@@ -6,6 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use hickory_resolver::net::NetError;
 use http::StatusCode;
 use rustls::CertificateError;
+use sluicegate_policy::Authority;
+
+use super::ProxyError;
 
 /// Why there is no answer of the upstream's. Whose fault it was decides the status.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +34,15 @@ pub enum UpstreamError {
     /// No name server of ours answered.
     #[error("the name could not be resolved")]
     Resolver(#[source] Box<NetError>),
+    /// The proxy on the way does not lead there.
+    #[error("no way through the proxy {proxy}")]
+    Proxy {
+        /// Which proxy.
+        proxy: Authority,
+        /// Why not.
+        #[source]
+        source: ProxyError,
+    },
     /// The upstream refused, or cannot be reached.
     #[error("cannot connect to {address}")]
     Connect {
@@ -49,9 +61,15 @@ pub enum UpstreamError {
     /// There is not one root certificate to verify with.
     #[error("no root certificates: neither the system has any nor does [upstream] extra_ca name one")]
     NoRoots,
+    /// The client certificate that the document names for it is not there.
+    #[error("the client certificate for this host is not loaded")]
+    NoIdentity,
     /// The connection broke, or what came was not HTTP.
     #[error("the upstream's answer is not acceptable HTTP")]
     Http(#[source] hyper::Error),
+    /// The upstream changed the protocol of the connection in a way that nobody asked for.
+    #[error("the upstream's answer to an upgrade is not acceptable: {0}")]
+    Upgrade(&'static str),
     /// The upstream closed the connection before the request could be sent.
     #[error("the upstream closed the connection before the request was sent")]
     Closed,
@@ -69,14 +87,38 @@ impl UpstreamError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::DeniedAddress(_) | Self::ForbiddenAddress { .. } => StatusCode::FORBIDDEN,
-            Self::ConnectTimeout | Self::ResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::ConnectTimeout
+            | Self::ResponseTimeout
+            | Self::Proxy { source: ProxyError::Timeout, .. } => StatusCode::GATEWAY_TIMEOUT,
             _ => StatusCode::BAD_GATEWAY,
         }
     }
 
+    /// Whether another address of the same name may fare better.
+    pub(super) fn is_about_one_address(&self) -> bool {
+        match self {
+            Self::Connect { .. } => true,
+            Self::Proxy { source, .. } => source.is_about_the_target(),
+            _ => false,
+        }
+    }
+
+    /// Whether this is the better of two reasons why none of a name's addresses can be had: an answer
+    /// tells more than the lack of a route, which is how a network without IPv6 looks.
+    pub(super) fn tells_more_than(&self, other: &Self) -> bool {
+        let is_no_route = |error: &Self| match error {
+            Self::NoAddress => true,
+            Self::Connect { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable)
+            }
+            _ => false,
+        };
+        !is_no_route(self) || is_no_route(other)
+    }
+
     /// Whether the request, or a part of it, may have reached the upstream.
     pub fn was_sent(&self) -> bool {
-        matches!(self, Self::Http(_) | Self::ResponseTimeout | Self::Unreadable)
+        matches!(self, Self::Http(_) | Self::ResponseTimeout | Self::Unreadable | Self::Upgrade(_))
     }
 
     /// A code for programs; the closed list is in the documentation.
@@ -86,12 +128,15 @@ impl UpstreamError {
             Self::ForbiddenAddress { .. } => "forbidden_address",
             Self::NoAddress | Self::NameNotFound => "name_not_found",
             Self::Resolver(_) => "name_not_resolved",
+            Self::Proxy { source, .. } => source.code(),
             Self::Connect { .. } => "connect_failed",
             Self::ConnectTimeout => "connect_timeout",
             Self::Tls(error) => tls_code(error),
             Self::NoRoots => "no_root_certificates",
+            Self::NoIdentity => "no_client_certificate",
             Self::Closed => "upstream_closed",
             Self::Http(_) => "upstream_protocol_error",
+            Self::Upgrade(_) => "upgrade_not_acceptable",
             Self::ResponseTimeout => "response_timeout",
             Self::Unreadable => "response_unreadable",
         }

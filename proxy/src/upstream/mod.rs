@@ -3,11 +3,18 @@
 //! **Invariant:** nothing else in this program opens a connection or asks a name server.
 
 mod connect;
+mod datagrams;
 mod error;
 mod forbidden;
 mod pool;
+mod proxy;
+mod race;
+mod records;
 mod resolve;
 mod shape;
+mod tls;
+mod upgrade;
+mod way;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,24 +24,35 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use rustls::pki_types::CertificateDer;
 use sluicegate_policy::{Authority, Policy};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::body::{Progress, RequestBody};
-pub(crate) use connect::{CONNECTION_WINDOW, STREAM_WINDOW, certificates};
-use connect::{Connector, Sender};
+use crate::interim;
+use crate::secrets::Secrets;
+use crate::upgrade::Granted;
+use connect::Sender;
+pub(crate) use connect::{CONNECTION_WINDOW, STREAM_WINDOW};
 pub use error::UpstreamError;
 pub use pool::Origin;
 use pool::{Pool, Slot};
-use resolve::Names;
+pub use proxy::ProxyError;
+pub use records::Records;
+use records::Silence;
+use resolve::{ChosenBy, Names};
+use tls::Tls;
+pub(crate) use tls::certificates;
+pub use tls::{ClientIdentity, IdentityError, TlsMaterial};
+pub use way::Wire;
 
 /// The way out, for one policy.
 #[derive(Debug)]
 pub struct Upstream {
+    policy: Arc<Policy>,
+    secrets: Arc<Secrets>,
     names: Names,
-    connector: Connector,
+    silence: Silence,
+    tls: Arc<Tls>,
     pool: Pool,
     connect_timeout: Duration,
     response_timeout: Duration,
@@ -53,6 +71,8 @@ pub struct Answered {
     pub connect: Duration,
     /// How often the request was sent again.
     pub retries: u32,
+    /// The upgrade that it grants.
+    pub granted: Option<Granted>,
 }
 
 /// An HTTP/1.1 connection during its exchange.
@@ -82,23 +102,28 @@ impl Lease {
 }
 
 impl Upstream {
-    /// The way out that `policy` describes; `extra_roots` are the certificates it names.
-    pub fn new(policy: Arc<Policy>, extra_roots: Vec<CertificateDer<'static>>) -> Self {
+    /// The way out that `policy` describes; `material` is what the files hold that it names, and
+    /// `secrets` what a proxy may be told.
+    pub fn new(policy: Arc<Policy>, material: TlsMaterial, secrets: Arc<Secrets>) -> Self {
         let settings = policy.upstream();
         let connect_timeout = settings.connect_timeout;
         let response_timeout = settings.response_timeout;
+        let tls = Arc::new(Tls::new(material));
         Self {
-            names: Names::new(policy),
-            connector: Connector::new(extra_roots, connect_timeout),
+            names: Names::new(Arc::clone(&policy), Arc::clone(&tls)),
+            silence: Silence::default(),
+            policy,
+            secrets,
+            tls,
             pool: Pool::default(),
             connect_timeout,
             response_timeout,
         }
     }
 
-    /// Whether exactly these certificates are trusted besides the system's.
-    pub fn trusts(&self, extra_roots: &[CertificateDer<'static>]) -> bool {
-        self.connector.trusts(extra_roots)
+    /// Whether exactly these certificates are trusted and shown.
+    pub fn is_of(&self, material: &TlsMaterial) -> bool {
+        self.tls.is_of(material)
     }
 
     /// Sends a request whose secrets are on, and waits for the response's head.
@@ -128,7 +153,7 @@ impl Upstream {
             match self.exchange(sender, request, origin, progress).await {
                 Ok((response, sender)) => {
                     let lease = sender.map(|sender| Lease { slot, sender, address });
-                    return Ok(Answered { response, lease, address, connect, retries });
+                    return Ok(Answered { response, lease, address, connect, retries, granted: None });
                 }
                 // Only what hyper hands back unsent is sent again, and only once.
                 Err(Failed::Unsent(again)) if reused && retries == 0 => {
@@ -140,13 +165,13 @@ impl Upstream {
         }
     }
 
-    /// Connects without TLS or HTTP, for a flow that is spliced.
+    /// Connects without TLS or HTTP of ours, for a flow that passes as it is.
     ///
     /// # Errors
     /// [`UpstreamError`] of resolving, checking and connecting.
-    pub async fn connect_raw(&self, authority: &Authority) -> Result<(TcpStream, SocketAddr), UpstreamError> {
-        let addresses = self.addresses(authority).await?;
-        connect::dial_raw(&addresses, self.connect_timeout).await
+    pub async fn connect_raw(&self, authority: &Authority) -> Result<(Wire, SocketAddr), UpstreamError> {
+        let way = self.way(authority, ChosenBy::Workload).await?;
+        self.dial(&way, Instant::now() + self.connect_timeout).await
     }
 
     /// Closes connections that nobody used for a while; to be called every half minute or so.
@@ -160,12 +185,6 @@ impl Upstream {
             .or_else(|| slot.http2().map(|(sender, address)| (Sender::Http2(sender), address)))
     }
 
-    async fn addresses(&self, authority: &Authority) -> Result<Vec<SocketAddr>, UpstreamError> {
-        tokio::time::timeout(self.connect_timeout, self.names.addresses(authority))
-            .await
-            .map_err(|_| UpstreamError::ConnectTimeout)?
-    }
-
     async fn open(&self, origin: &Origin, slot: &Slot) -> Result<(Sender, SocketAddr), UpstreamError> {
         let speaks_http1 = || !origin.multiplexed || slot.speaks_http1.load(Ordering::Relaxed);
         let _first = if speaks_http1() {
@@ -177,8 +196,8 @@ impl Upstream {
             }
             (!speaks_http1()).then_some(first)
         };
-        let addresses = self.addresses(&origin.authority).await?;
-        let (sender, address) = self.connector.connect(origin, &addresses).await?;
+        let way = self.way(&origin.authority, ChosenBy::Workload).await?;
+        let (sender, address) = self.connect(origin, &way).await?;
         match &sender {
             Sender::Http1(_) => slot.speaks_http1.store(true, Ordering::Relaxed),
             Sender::Http2(sender) => slot.share_http2(sender.clone(), address),
@@ -195,7 +214,8 @@ impl Upstream {
     ) -> Result<(Response<Incoming>, Option<http1::SendRequest<RequestBody>>), Failed> {
         match sender {
             Sender::Http1(mut sender) => {
-                let sent = sender.try_send_request(shape::for_http1(request, origin));
+                let request = interim::attend(shape::for_http1(request, origin));
+                let sent = sender.try_send_request(request);
                 let response = self.answer(sent, progress).await?;
                 Ok((response, Some(sender)))
             }

@@ -1,7 +1,8 @@
 //! Connections to upstreams, kept and shared within this one instance.
 //!
 //! **Invariant:** a connection is reused only for the scheme, authority and set of credentials that
-//! it was made for: servers tie identity to connections (NTLM, client certificates).
+//! it was made for: servers tie identity to connections (NTLM). Which client certificate one shows follows
+//! from its authority, and whether it goes through a proxy as well.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -30,9 +31,9 @@ pub struct Origin {
     pub scheme: Scheme,
     /// Whom the request is for.
     pub authority: Authority,
-    /// Whether the upstream is offered HTTP/2: it is when the workload speaks it. What comes as
-    /// HTTP/1.1 goes as HTTP/1.1, with the case of its headers and its reason phrases, and costs
-    /// half.
+    /// Whether the upstream is offered HTTP/2, or without TLS spoken to by it: it is when the workload
+    /// speaks it. What comes as HTTP/1.1 goes as HTTP/1.1, with the case of its headers and its reason
+    /// phrases, and costs half; unless the upstream refuses it.
     pub multiplexed: bool,
     /// The secrets put on requests for it.
     pub credentials: Vec<SecretName>,

@@ -1,7 +1,7 @@
 //! A request in the form that the upstream's HTTP version wants. Pure.
 
 use bytes::Bytes;
-use http::header::{COOKIE, HOST, HeaderValue, TRANSFER_ENCODING};
+use http::header::{COOKIE, EXPECT, HOST, HeaderValue, TRAILER, TRANSFER_ENCODING};
 use http::uri::{PathAndQuery, Scheme as UriScheme};
 use http::{Request, Uri, Version};
 use http_body::Body;
@@ -13,10 +13,12 @@ use super::pool::Origin;
 /// section 8.2.3).
 ///
 /// A body of unknown length is announced as chunked whatever the method: hyper does so itself only
-/// for methods that usually have a body, and would drop that of a GET.
+/// for methods that usually have a body, and would drop that of a GET. So is one of HTTP/2 that trailers
+/// are announced for: behind a stated length there is no place for them on HTTP/1.1.
 pub(super) fn for_http1<B: Body>(request: Request<B>, origin: &Origin) -> Request<B> {
     let (mut parts, body) = request.into_parts();
-    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+    let has_trailers = parts.version == Version::HTTP_2 && parts.headers.contains_key(TRAILER);
+    if !body.is_end_stream() && (has_trailers || body.size_hint().exact().is_none()) {
         parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     parts.uri = Uri::from(path_of(&parts.uri));
@@ -45,6 +47,8 @@ pub(super) fn for_http2<B>(request: Request<B>, origin: &Origin) -> Request<B> {
         parts.uri = uri;
     }
     parts.headers.remove(HOST);
+    // hyper tells of no 100 on HTTP/2: the body is not held back for one.
+    parts.headers.remove(EXPECT);
     parts.version = Version::HTTP_2;
     Request::from_parts(parts, body)
 }
@@ -139,5 +143,13 @@ mod tests {
         assert_eq!(shaped.headers().get(TRANSFER_ENCODING).unwrap(), "chunked");
         let shaped = for_http1(request("/x"), &origin(Scheme::Http, "a.test", 80));
         assert!(shaped.headers().get(TRANSFER_ENCODING).is_none());
+        for (trailer, framing) in [(None, None), (Some("x-sum"), Some("chunked"))] {
+            let mut stated = request("/x").map(|_| http_body_util::Full::new(Bytes::from_static(b"abc")));
+            *stated.version_mut() = Version::HTTP_2;
+            stated.headers_mut().extend(trailer.map(|names| (TRAILER, HeaderValue::from_static(names))));
+            let shaped = for_http1(stated, &origin(Scheme::Http, "a.test", 80));
+            let found = shaped.headers().get(TRANSFER_ENCODING).map(|value| value.to_str().unwrap());
+            assert_eq!(found, framing);
+        }
     }
 }

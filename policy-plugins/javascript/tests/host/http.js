@@ -63,7 +63,12 @@ export class Body {
     this.copies++;
     const copy = new Body(utf8(""));
     copy.#chunks = [...this.#chunks];
+    this.copy = copy;
     return copy;
+  }
+
+  [Symbol.dispose]() {
+    this.isDropped = true;
   }
 
   text() {

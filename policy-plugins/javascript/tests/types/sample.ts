@@ -29,6 +29,11 @@ export default {
       return object ? new Response(object.body) : Response.json({ found: false }, { status: 404 });
     },
   },
+  async onConnect(flow, env, ctx) {
+    if (flow.tls && flow.alpn.includes("h2") && flow.sni === "pinned.test") return "pass";
+    if (flow.port === 22) deny("no SSH");
+    await env.KEYS.increment(`flows/${ctx.containerId}`);
+  },
 } satisfies Handlers<Bindings>;
 
 async function count(stream: ReadableStream, env: Bindings) {

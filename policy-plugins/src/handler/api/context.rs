@@ -22,7 +22,8 @@ pub(in crate::handler) fn context(input: &HandlerInput, bound: &BoundHandler, ve
     put("original_destination", input.original_destination.to_string().into());
     put("sni", optional(input.sni.as_deref().map(str::to_owned)));
     put("tls", optional(input.tls));
-    put("protocol", protocol(input.version).into());
+    // A connection that nobody has opened speaks none yet.
+    put("protocol", if input.flow.is_some() { "" } else { protocol(input.version) }.into());
     put("handler", (&*bound.name).into());
     put("handler_version", version.into());
     Dynamic::from_map(map)
@@ -47,7 +48,7 @@ pub(super) fn register(api: &mut Registrar<'_>) {
         ("ctx.original_destination", "Where the workload dialled, such as `198.18.0.2:443`"),
         ("ctx.sni", "The server name in its TLS, or `()`"),
         ("ctx.tls", "Its TLS version, or `()`"),
-        ("ctx.protocol", "`HTTP/1.1` or `HTTP/2`"),
+        ("ctx.protocol", "`HTTP/1.1` or `HTTP/2`; empty in `on_connect`"),
         ("ctx.handler", "The handler's name"),
         ("ctx.handler_version", "The first 12 hexadecimal digits of the script's SHA-256"),
     ] {

@@ -6,6 +6,7 @@ mod body;
 mod codec;
 mod context;
 mod environment;
+mod flow;
 mod functions;
 mod headers;
 mod kv;
@@ -19,6 +20,7 @@ mod text;
 pub(super) use ask::Approval;
 pub(super) use context::context;
 pub(super) use environment::Env;
+pub(super) use flow::Flow;
 pub(super) use headers::Headers;
 
 use rhai::{Dynamic, Engine, RhaiNativeFunc};
@@ -32,7 +34,8 @@ pub(super) struct Entry {
     pub(super) signature: &'static str,
     /// What it does, in a sentence; of a section, its title.
     pub(super) says: &'static str,
-    /// A statement that compiles inside of `outbound`; empty if it needs none.
+    /// A statement that compiles inside of `outbound`, or of `on_connect` where the signature is of
+    /// `flow`; empty if it needs none.
     pub(super) example: &'static str,
 }
 
@@ -123,6 +126,7 @@ pub(super) fn register(engine: &mut Engine) -> Vec<Entry> {
     kv::register(&mut registrar);
     objects::register(&mut registrar);
     context::register(&mut registrar);
+    flow::register(&mut registrar);
     registrar.entries
 }
 

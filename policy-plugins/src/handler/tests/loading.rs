@@ -36,8 +36,21 @@ fn h07_no_outbound_or_another_is_refused() {
     assert_eq!(problem("fn out(a, b, c) {}").message, "there is no function `outbound`");
     let (message, at) = pointed("fn outbound(request) { request }");
     assert_eq!((&*message, at), ("`outbound` has three parameters, not 1", "fn outbound"));
+    let (message, at) = pointed("fn outbound(a, b, c) { a } fn on_connect(flow) { flow }");
+    assert_eq!((&*message, at), ("`on_connect` has three parameters, not 1", "fn on_connect"));
     let (message, at) = pointed("fn fetch(x) { x } fn outbound(a, b, c) { a }");
     assert_eq!((&*message, at), ("`fetch` is a function of the gate", "fn fetch"));
+}
+
+#[test]
+fn a_script_has_functions_for_requests_connections_or_both() {
+    let requests = compiles(GOOD);
+    assert_eq!((requests.has_outbound(), requests.has_on_connect()), (true, false));
+    let connections = compiles("fn on_connect(flow, env, ctx) { }");
+    assert_eq!((connections.has_outbound(), connections.has_on_connect()), (false, true));
+    assert_eq!(connections.entries(), [Entry::Connect]);
+    let both = compiles(format!("{GOOD} fn on_connect(flow, env, ctx) {{ }}"));
+    assert_eq!((both.has_outbound(), both.has_on_connect()), (true, true));
 }
 
 #[test]

@@ -23,7 +23,7 @@ impl Host for State {
             original_destination: input.original_destination.to_string(),
             sni: input.sni.as_deref().map(str::to_owned),
             tls: input.tls.map(str::to_owned),
-            protocol: protocol(input.version).to_owned(),
+            protocol: if input.flow.is_some() { "" } else { protocol(input.version) }.to_owned(),
             handler: self.bound.name.to_string(),
             handler_version: version,
             params: self.bound.params.to_string(),

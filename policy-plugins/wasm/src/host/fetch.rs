@@ -28,6 +28,9 @@ impl Host for State {
 
     async fn respond(&mut self, response: Resource<Response>) -> Result<(), Refused> {
         let response = self.take(response)?;
+        if self.input.flow.is_some() {
+            return Err(invalid("a connection is asked about: there is no request to answer yet"));
+        }
         if self.has_responded() {
             return Err(invalid("the workload was answered before"));
         }

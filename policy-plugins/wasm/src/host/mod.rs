@@ -7,6 +7,7 @@
 mod approval;
 mod body;
 mod clock;
+mod connection;
 mod context;
 mod digest;
 mod fetch;
@@ -31,6 +32,7 @@ use sluicegate_policy::message::MessageError;
 use sluicegate_policy::{Answer, BindingKind};
 use wasmtime::component::{HasSelf, Linker};
 
+use crate::bindings::connection::sluicegate::policy::connection as connections;
 use crate::bindings::policy;
 use crate::bindings::policy::http::Error;
 use crate::state::State;
@@ -61,6 +63,7 @@ impl From<MessageError> for Refused {
 /// An interface is defined already.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     policy::http::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    connections::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     policy::context::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     policy::secrets::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     policy::kv::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;

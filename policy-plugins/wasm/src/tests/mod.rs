@@ -1,6 +1,7 @@
 //! Whole programs, from their file to what a request came to.
 
 pub(crate) mod components;
+mod connections;
 mod hostile;
 mod javascript;
 mod reference;
@@ -12,9 +13,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use sluicegate_policy::{
-    Answer, BindingKind, BodySource, BoundHandler, Effect, Entry, Environment, HandlerAction, HandlerError,
-    HandlerInput, HandlerLimits, HandlerResponse, Identity, LogLine, Outcome, Program, ProgramKind,
-    ScriptProblem, SecretName, Step,
+    Answer, BindingKind, BodySource, BoundHandler, Effect, Entry, Environment, FlowFacts, HandlerAction,
+    HandlerError, HandlerInput, HandlerLimits, HandlerResponse, Identity, LogLine, Outcome, Program,
+    ProgramKind, ScriptProblem, SecretName, Step,
 };
 
 use crate::{Begin, LoadedProgram, Programs, Running};
@@ -47,6 +48,8 @@ pub(super) struct Sent {
     pub(super) url: &'static str,
     pub(super) body: bool,
     pub(super) params: serde_json::Value,
+    /// A connection in place of a request, and the server name in its TLS.
+    pub(super) flow: Option<(FlowFacts, Option<Box<str>>)>,
     pub(super) limits: HandlerLimits,
 }
 
@@ -58,6 +61,7 @@ impl Default for Sent {
             url: "https://api.example.test/v1/me?q=1",
             body: false,
             params: serde_json::json!({}),
+            flow: None,
             limits: HandlerLimits::default(),
         }
     }
@@ -82,6 +86,10 @@ impl Sent {
         let mut headers = HeaderMap::new();
         headers.insert("user-agent", HeaderValue::from_static("test/1"));
         headers.insert("cookie", HeaderValue::from_static("a=b"));
+        let (flow, sni) = match self.flow {
+            Some((flow, sni)) => (Some(flow), sni),
+            None => (None, Some("api.example.test".into())),
+        };
         let name = if kind == ProgramKind::JavaScript { "handler.js" } else { "handler.wasm" };
         let program = Program::new(name, kind, Arc::from(&b""[..])).with_entry(self.entry.clone());
         let secrets = ["TOKEN", "VCS_TOKEN"].map(|name| SecretName::parse(name).unwrap());
@@ -119,10 +127,11 @@ impl Sent {
                 }),
                 request_id: "req-1".into(),
                 original_destination: ([198, 18, 0, 2], 443).into(),
-                sni: Some("api.example.test".into()),
+                sni,
                 tls: Some("TLSv1_3"),
                 version: Version::HTTP_2,
                 now: SystemTime::now(),
+                flow,
             },
         }
     }

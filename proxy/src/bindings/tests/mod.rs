@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 use super::{Bindings, Fault, ObjectContent, ObjectReader};
 use crate::secrets::Secrets;
-use crate::upstream::Upstream;
+use crate::upstream::{TlsMaterial, Upstream};
 
 pub(super) fn declaration(name: &str, kind: BindingKind, url: &str) -> BindingDeclaration {
     BindingDeclaration {
@@ -51,7 +51,7 @@ fn bindings_for(declarations: &[BindingDeclaration], state: &Path, container_id:
     let policy = Arc::new(Policy::closed());
     let identity = identity(container_id);
     let secrets = Arc::new(Secrets::load(&policy, state, &identity).unwrap());
-    let upstream = Arc::new(Upstream::new(policy, Vec::new()));
+    let upstream = Arc::new(Upstream::new(policy, TlsMaterial::default(), Arc::clone(&secrets)));
     Bindings::new(declarations, state, &identity, (&secrets, &upstream), None)
 }
 

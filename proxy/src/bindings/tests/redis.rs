@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::{bindings_for, declaration, identity};
 use crate::bindings::{Bindings, Fault, VALUE_BYTES_MAX};
 use crate::secrets::Secrets;
-use crate::upstream::Upstream;
+use crate::upstream::{TlsMaterial, Upstream};
 
 /// What is replied to each thing that is read, for each connection.
 type Script = &'static [&'static [&'static str]];
@@ -265,7 +265,7 @@ async fn a_changed_password_is_used_at_once() {
     );
     let policy = Arc::new(Policy::compile("test.toml", &document, &NoSources).unwrap().policy);
     let secrets = Arc::new(Secrets::load(&policy, folder.path(), &identity("c")).unwrap());
-    let upstream = Arc::new(Upstream::new(policy, Vec::new()));
+    let upstream = Arc::new(Upstream::new(policy, TlsMaterial::default(), Arc::clone(&secrets)));
     let mut declaration = declaration("kv", BindingKind::Kv, &format!("redis://{address}/3"));
     declaration.password = SecretName::parse("PASSWORD");
     let bindings = Bindings::new(&[declaration], folder.path(), &identity("c"), (&secrets, &upstream), None);

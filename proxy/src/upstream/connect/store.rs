@@ -2,22 +2,21 @@
 //!
 //! They are resolved, verified and timed as those of workloads are. The one difference: an address
 //! that the public has no business at may be dialled, as with `[upstream] resolve`. That check is
-//! about where a workload's choice of name leads; these names the operator chose.
+//! about where a workload's choice of name leads; these names the operator chose. `denied_hosts`
+//! is asked all the same.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::Request;
 use sluicegate_policy::{Authority, Scheme};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-use super::{dial, server_name};
 use crate::body::{Progress, RequestBody};
-use crate::upstream::{Answered, Failed, Lease, Origin, Sender, Upstream, UpstreamError};
+use crate::upstream::resolve::ChosenBy;
+use crate::upstream::tls::handshake;
+use crate::upstream::{Answered, Failed, Lease, Origin, Sender, Upstream, UpstreamError, Wire};
 
 impl Upstream {
     /// Connects to a store that speaks a protocol of its own, over TLS if `scheme` says so.
@@ -28,22 +27,20 @@ impl Upstream {
         &self,
         scheme: Scheme,
         authority: &Authority,
-    ) -> Result<Either<TcpStream, Box<TlsStream<TcpStream>>>, UpstreamError> {
+    ) -> Result<Either<Wire, Box<TlsStream<Wire>>>, UpstreamError> {
+        let way = self.way(authority, ChosenBy::Document).await?;
         let deadline = Instant::now() + self.connect_timeout;
-        let addresses = self.store_addresses(authority).await?;
-        let (io, _) = dial(&addresses, deadline).await?;
+        let (io, _) = self.dial(&way, deadline).await?;
         if scheme == Scheme::Http {
             return Ok(Either::Left(io));
         }
-        let mut config = (*self.connector.tls()?.http1).clone();
+        let mut config = (*self.configuration_for(authority)?.http1).clone();
         // It is not HTTP that is spoken.
         config.alpn_protocols.clear();
-        let handshake = TlsConnector::from(Arc::new(config)).connect(server_name(&authority.host)?, io);
-        let io = timeout_at(deadline, Box::pin(handshake))
+        let io = timeout_at(deadline, handshake(&Arc::new(config), authority, io))
             .await
-            .map_err(|_| UpstreamError::ConnectTimeout)?
-            .map_err(UpstreamError::Tls)?;
-        Ok(Either::Right(Box::new(io)))
+            .map_err(|_| UpstreamError::ConnectTimeout)??;
+        Ok(Either::Right(io))
     }
 
     /// Sends a request to a store that speaks HTTP, and waits for the response's head.
@@ -60,7 +57,7 @@ impl Upstream {
         let mut request = request;
         let answered = |response, sender: Option<_>, address, connect| {
             let lease = sender.map(|sender| Lease { slot: Arc::clone(&slot), sender, address });
-            Answered { response, lease, address, connect, retries: 0 }
+            Answered { response, lease, address, connect, retries: 0, granted: None }
         };
         if let Some((sender, address)) = self.checkout(&slot) {
             match self.exchange(sender, request, origin, progress).await {
@@ -72,8 +69,8 @@ impl Upstream {
             }
         }
         let began = Instant::now();
-        let addresses = self.store_addresses(&origin.authority).await?;
-        let (sender, address) = self.connector.connect(origin, &addresses).await?;
+        let way = self.way(&origin.authority, ChosenBy::Document).await?;
+        let (sender, address) = self.connect(origin, &way).await?;
         if let Sender::Http2(sender) = &sender {
             slot.share_http2(sender.clone(), address);
         }
@@ -81,15 +78,5 @@ impl Upstream {
         let sent = self.exchange(sender, request, origin, progress).await;
         let (response, sender) = sent.map_err(Failed::into_error)?;
         Ok(answered(response, sender, address, connect))
-    }
-
-    /// `denied_hosts` is asked all the same.
-    async fn store_addresses(&self, authority: &Authority) -> Result<Vec<SocketAddr>, UpstreamError> {
-        match self.addresses(authority).await {
-            Err(UpstreamError::ForbiddenAddress { address, .. }) => {
-                Ok(vec![SocketAddr::new(address, authority.port)])
-            }
-            found => found,
-        }
     }
 }

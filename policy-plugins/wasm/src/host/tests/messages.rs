@@ -140,6 +140,18 @@ async fn the_workload_is_answered_once() {
 }
 
 #[tokio::test]
+async fn a_connection_is_not_answered() {
+    let mut world = world();
+    world.state.input.flow = Some(sluicegate_policy::FlowFacts::default());
+    let response = told(api::HostResponse::create(&mut world.state, 200, Vec::new(), None)).unwrap();
+    assert!(invalid(world.state.respond(response).await).contains("there is no request to answer"));
+    assert!(!world.state.has_responded() && world.effects().is_empty());
+    assert_eq!(world.state.current().unwrap().protocol, "");
+    let flow = world.state.flow().unwrap();
+    assert_eq!((&*flow.host, flow.port, flow.tls), ("api.example.test", 443, false));
+}
+
+#[tokio::test]
 async fn the_context_is_the_gates() {
     let mut world = world();
     let context = world.state.current().unwrap();

@@ -1,0 +1,93 @@
+//! A handler that is asked about a connection, before there is a request.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::uri::PathAndQuery;
+use http::{Extensions, HeaderMap, Method, Uri, Version};
+use sluicegate_policy::{DenyReason, Edits, FlowDecision, FlowFacts, HandlerInput, Outcome, Refusal};
+
+use super::work::Work;
+use super::{Exchange, Halt, Handling, failed};
+use crate::audit::Entry;
+use crate::respond::Failure;
+
+impl Exchange {
+    /// Runs the handler on what is known of a connection. What comes back besides its decision says for
+    /// the log who decided.
+    pub async fn ask_about_connection(self, facts: FlowFacts) -> (Result<FlowDecision, Failure>, Box<Entry>) {
+        let mut entry = Box::<Entry>::default();
+        let request_id = self.connection.gate.request_id();
+        entry.mask = self.generation.secrets.mask();
+        entry.handler = Some(Arc::from(&*self.handler.name));
+        entry.handler_version = self.handler.action.file_and_version().map(|(_, version)| Arc::from(version));
+        entry.request_id = Some(request_id.clone());
+        let input = self.connection_input(facts, request_id);
+        let mut handling = Handling::of_connection(self, entry);
+        let decision = match Work::begin(&handling.exchange, input) {
+            Ok(mut work) => {
+                let halt = handling.run(&mut work).await;
+                handling.note(&mut work).await;
+                halt.and_then(decided)
+            }
+            Err(failure) => Err(failure),
+        };
+        (decision, handling.afterwards.take().unwrap_or_default())
+    }
+
+    /// A connection in the words of a request: what it would be if it asked for a tunnel.
+    fn connection_input(&self, facts: FlowFacts, request_id: String) -> HandlerInput {
+        HandlerInput {
+            method: Method::CONNECT,
+            scheme: self.connection.name.scheme,
+            authority: self.authority.clone(),
+            path_and_query: PathAndQuery::from_static("/"),
+            headers: HeaderMap::new(),
+            has_body: false,
+            identity: Arc::clone(&self.connection.gate.identity),
+            request_id: request_id.into(),
+            original_destination: self.connection.name.original_destination.0,
+            sni: self.connection.sni.as_deref().map(Into::into),
+            tls: None,
+            version: Version::HTTP_11,
+            now: SystemTime::now(),
+            flow: Some(facts),
+        }
+    }
+}
+
+impl Handling {
+    /// Without a record: nobody is answered, and the flow has one of its own.
+    fn of_connection(exchange: Exchange, entry: Box<Entry>) -> Self {
+        Self {
+            exchange,
+            version: Version::HTTP_11,
+            uri: Uri::default(),
+            extensions: Extensions::new(),
+            secret_edits: Edits::NONE,
+            bodies: HashMap::new(),
+            begun: HashMap::new(),
+            next_body: 1,
+            room: Vec::new(),
+            failed_fetch: None,
+            fetches: 0,
+            has_answered: false,
+            record: None,
+            afterwards: Some(entry),
+        }
+    }
+}
+
+fn decided(halt: Halt) -> Result<FlowDecision, Failure> {
+    match halt {
+        Halt::Decided(Outcome::Flow(decision)) => Ok(decision),
+        Halt::Decided(Outcome::Refuse(reason)) => {
+            let (reason, detail) = (DenyReason::DeniedByHandler, String::from(reason));
+            Err(Failure::Refused(Refusal { reason, detail }))
+        }
+        Halt::Decided(_) | Halt::Answered(_) => Err(failed(String::from(
+            "it gave a response, and there is no request; this is a bug in the gate",
+        ))),
+    }
+}
