@@ -131,9 +131,12 @@ fn audit_md_has_every_field_reason_and_hint() {
         [between(&fields, "put(map, \"", "\""), between(&fields, "serialize_entry(\"", "\"")].concat();
     assert!(fields.len() > 30, "{fields:?}");
     let reasons = read("policy-plugins/src/deny_reason.rs");
-    let (failures, flows) = (read("proxy/src/upstream/error.rs"), read("proxy/src/flow.rs"));
-    let reasons: Vec<_> =
-        [&reasons, &failures, &flows].into_iter().flat_map(|text| between(text, "=> \"", "\"")).collect();
+    let (failures, flows) = (read("proxy/src/upstream/error.rs"), read("proxy/src/flow/mod.rs"));
+    let proxies = read("proxy/src/upstream/proxy/mod.rs");
+    let reasons: Vec<_> = [&reasons, &failures, &proxies, &flows]
+        .into_iter()
+        .flat_map(|text| between(text, "=> \"", "\""))
+        .collect();
     let is_code = |text: &&str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     for word in fields.into_iter().chain(reasons.into_iter().filter(is_code)) {
         assert!(document.contains(&format!("`{word}`")), "docs/audit.md does not have `{word}`");

@@ -115,7 +115,10 @@ fn every_example_is_accepted_without_a_warning() {
         assert!(folder.join("README.md").is_file(), "{name} has no README.md");
         let checked = check(&ready(&folder, state.path()), &["--state", kept]);
         assert_eq!(checked.status.code(), Some(0), "{name}: {}", text(&checked.stderr));
-        assert_eq!(text(&checked.stderr), "", "{name}");
+        // That it takes a moment is told, and is no warning.
+        let said = text(&checked.stderr);
+        let said: Vec<_> = said.lines().filter(|line| !line.starts_with("compiling ")).collect();
+        assert!(said.is_empty(), "{name}: {said:?}");
         assert!(text(&checked.stdout).starts_with("sluicegate.toml: ok ("), "{}", text(&checked.stdout));
     }
 }

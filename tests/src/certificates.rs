@@ -76,7 +76,7 @@ impl TestAuthority {
 
     /// A TLS server's configuration that shows `identity`; `default_name` stands in where the client
     /// names nothing.
-    pub(crate) fn server_config(
+    pub fn server_config(
         self: &Arc<Self>,
         identity: Identity,
         default_name: &str,

@@ -14,7 +14,7 @@ use hickory_proto::rr::{RData, Record, RecordType};
 use crate::origin::TcpServer;
 use crate::world::{ORIGIN_IPV4, World};
 
-/// A name server on port 53 of [`ORIGIN_IPV4`], by UDP and TCP. Names that were not set do not exist.
+/// A name server on port 53, of [`ORIGIN_IPV4`] unless told otherwise, by UDP and TCP. Names that were not set do not exist.
 #[derive(Debug)]
 pub struct Dns {
     zone: Arc<Zone>,
@@ -32,8 +32,13 @@ struct Zone {
 impl Dns {
     /// Starts one that knows these names.
     pub fn start(world: &World, names: &[(&str, IpAddr)]) -> Self {
+        Self::start_at(world, ORIGIN_IPV4.into(), names)
+    }
+
+    /// Starts one at an address of the origin namespace.
+    pub fn start_at(world: &World, address: IpAddr, names: &[(&str, IpAddr)]) -> Self {
         let zone = Arc::new(Zone::default());
-        let listening_at = SocketAddr::new(ORIGIN_IPV4.into(), 53);
+        let listening_at = SocketAddr::new(address, 53);
         let socket =
             world.origin_namespace().enter(|| UdpSocket::bind(listening_at)).expect("listen on UDP port 53");
         socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");

@@ -22,6 +22,7 @@
 )]
 
 mod certificates;
+mod dig;
 mod dns;
 mod gate;
 mod job;
@@ -31,9 +32,12 @@ mod origin;
 mod reply;
 mod site;
 mod token;
+mod told;
+mod unbound;
 mod world;
 
 pub use certificates::{Identity, TestAuthority};
+pub use dig::{Answer, DIG, dig};
 pub use dns::Dns;
 pub use gate::{Attached, Gate};
 pub use job::{Job, Outcome, Running};
@@ -43,4 +47,6 @@ pub use origin::{Handshake, Origin, OriginConfig, Received, TcpServer};
 pub use reply::{Reply, pseudo_random_chunks, pseudo_random_sha256, sha256_hex};
 pub use site::Site;
 pub use token::{assert_token_absent, new_token, with_token_scan};
+pub use told::{answer, assert_line, curl, of_kind};
+pub use unbound::{Speaks, Unbound};
 pub use world::{GATE_IPV4, GATE_IPV6, ORIGIN_IPV4, ORIGIN_IPV6, WORKLOAD_USER, World, wait_until};

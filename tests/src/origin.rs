@@ -75,6 +75,8 @@ pub struct Received {
     pub body_length: u64,
     /// Of the whole body, in lower-case hex.
     pub body_sha256: String,
+    /// The fields that followed the body, names in lower case.
+    pub trailers: Vec<(String, String)>,
     /// Whether the body came to its end.
     pub complete: bool,
     /// Which of the origin's connections it came by, from 0.
@@ -432,12 +434,19 @@ async fn receive(request: Request<Incoming>, connection: &Connection) -> Receive
     let (head, mut incoming) = request.into_parts();
     let (mut body, mut body_length, mut complete) = (Vec::new(), 0_u64, true);
     let mut hash = digest::Context::new(&digest::SHA256);
+    let mut trailers: Option<http::HeaderMap> = None;
     while let Some(frame) = incoming.frame().await {
         let Ok(frame) = frame else {
             complete = false;
             break;
         };
-        let bytes = frame.into_data().unwrap_or_default();
+        let bytes = match frame.into_data() {
+            Ok(bytes) => bytes,
+            Err(frame) => {
+                trailers = frame.into_trailers().ok();
+                continue;
+            }
+        };
         hash.update(&bytes);
         body_length += bytes.len() as u64;
         body.extend_from_slice(bytes.get(..bytes.len().min(KEPT - body.len())).unwrap_or_default());
@@ -446,6 +455,7 @@ async fn receive(request: Request<Incoming>, connection: &Connection) -> Receive
         (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
     };
     let headers: Vec<_> = head.headers.iter().map(header).collect();
+    let trailers = trailers.iter().flatten().map(header).collect();
     let host = || headers.iter().find(|(name, _)| name == "host").map(|(_, value)| value.clone());
     Received {
         method: head.method.to_string(),
@@ -457,6 +467,7 @@ async fn receive(request: Request<Incoming>, connection: &Connection) -> Receive
         body,
         body_length,
         body_sha256: hex(hash.finish().as_ref()),
+        trailers,
         complete,
         connection: connection.number,
         handshake: connection.handshake.clone(),

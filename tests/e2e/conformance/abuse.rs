@@ -18,14 +18,14 @@ in_every_language! {
 }
 
 /// What handlers do that they should not, but for loops: each is answered with 502.
-const GREEDY: [&str; 6] = ["/throw", "/grow", "/flood", "/output", "/logs", "/recurse"];
+pub(crate) const GREEDY: [&str; 6] = ["/throw", "/grow", "/flood", "/output", "/logs", "/recurse"];
 
 /// How many at once.
 const LOOPS: usize = 4;
 
 /// A gate on which the handler has `scenario.test`, a handler in Rhai has `small.test`, and
 /// `plain.test` has none.
-fn serve<'stage, 'world>(stage: &'stage Stage<'world>) -> Served<'stage, 'world> {
+pub(crate) fn serve<'stage, 'world>(stage: &'stage Stage<'world>) -> Served<'stage, 'world> {
     stage.world.file("handlers/small.rhai", "fn outbound(request, env, ctx) { fetch(request) }");
     let text = format!(
         "allowed_hosts = [\"scenario.test\", \"small.test\", \"plain.test\"]\n\

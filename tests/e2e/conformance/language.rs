@@ -67,6 +67,18 @@ impl Language {
         name
     }
 
+    /// The same for the handler of connections.
+    pub(crate) fn place_connecting(self, world: &World) -> &'static str {
+        let (name, path) = match self {
+            Self::Rhai => ("handlers/connect.rhai", "tests/e2e/conformance/handlers/on_connect.rhai"),
+            Self::JavaScript => ("handlers/connect.js", "tests/e2e/conformance/handlers/on_connect.js"),
+            Self::Rust => ("handlers/rust-connect.wasm", "target/guests/conformance-rust-connect.wasm"),
+            Self::Python => ("handlers/python-connect.wasm", "target/guests/conformance-python-connect.wasm"),
+        };
+        world.file(name, self.read_file(path));
+        name
+    }
+
     /// The bytes of the conformance handler. Fails the test where it was not built.
     #[track_caller]
     pub(crate) fn read(self) -> Vec<u8> {

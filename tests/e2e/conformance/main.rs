@@ -5,10 +5,13 @@
 mod language;
 
 mod abuse;
+mod connection;
+mod connections;
 mod credentials;
 mod document;
 mod identity;
 mod kept;
+mod others;
 mod scenarios;
 mod stage;
 mod swap;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+pub(crate) use e2e::assert_line;
 use e2e::{Attached, Gate, Outcome, Received, Reply, Site, World, new_token, wait_until};
 use serde_json::Value;
 
@@ -228,13 +229,5 @@ impl Answer {
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
-    }
-}
-
-/// Fails unless the record has these fields; null stands for one that is not there.
-#[track_caller]
-pub(crate) fn assert_line(record: &Value, fields: &Value) {
-    for (name, value) in fields.as_object().unwrap() {
-        assert_eq!(record[name], *value, "{name} in {record:#}");
     }
 }

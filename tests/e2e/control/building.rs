@@ -67,6 +67,7 @@ fn a_component_of_javascript_runs_as_the_text_does() {
 fn what_the_gate_would_not_take_is_not_built() {
     let world = World::new("build-refused");
     world.home_file("bad.js", "export default {\n  outbound(request {\n");
+    world.home_file("bad.py", "def outbound(request):\n    return None\n");
     world.home_file("module.wasm", b"\0asm\x01\0\0\0");
     world.home_file("none.wasm", b"\0asm\x0d\0\x01\0");
     world.home_file("handler.py", "");
@@ -92,7 +93,7 @@ fn what_the_gate_would_not_take_is_not_built() {
         assert!(outcome.stderr.contains(says), "{arguments:?}: {}", outcome.stderr);
         assert_eq!(outcome.stdout, "", "{arguments:?}");
     }
-    assert_eq!(left(&world), ["bad.js", "handler.py", "module.wasm", "none.wasm"]);
+    assert_eq!(left(&world), ["bad.js", "bad.py", "handler.py", "module.wasm", "none.wasm"]);
     let told = policy(&world, &["build", "bad.js", "--json"]);
     assert_eq!(told.code(), 78);
     let told: Value = serde_json::from_str(&told.stdout).unwrap();
@@ -106,7 +107,7 @@ fn python_is_built_by_its_tool_and_nothing_is_left_of_it() {
     policy(&world, &["build", "h.js", "-o", "made.wasm"]).assert_success();
     let made = world.home().join("made.wasm");
     let tool = componentize_py(&world, &made);
-    world.home_file("guard.py", "");
+    world.home_file("guard.py", "def outbound(request):\n    return None\n");
     let built = policy(
         &world,
         &["build", "guard.py", "--componentize-py", &tool, "--python-path", "sdk", "--reveal", "--json"],
@@ -117,19 +118,7 @@ fn python_is_built_by_its_tool_and_nothing_is_left_of_it() {
     assert_eq!(left(&world), ["guard.py", "guard.wasm", "h.js", "made.wasm", "said"]);
     let said = fs::read_to_string(world.home().join("said")).unwrap();
     let said: Vec<_> = said.lines().filter(|line| !line.contains("guard.wasm.work")).collect();
-    let wanted = [
-        "-d",
-        "-w",
-        "revealing-handler",
-        "componentize",
-        "--stub-wasi",
-        "guard",
-        "-p",
-        ".",
-        "-p",
-        "sdk",
-        "-o",
-    ];
+    let wanted = ["-d", "-w", "built", "componentize", "--stub-wasi", "guard", "-p", ".", "-p", "sdk", "-o"];
     assert_eq!(said, wanted);
 
     let failing = world.file("failing", "#!/bin/sh\nexit 2\n");
@@ -157,7 +146,18 @@ fn a_document_is_checked_with_its_programs() {
     );
     let state = world.home().join("state").display().to_string();
     for from_cache in [false, true] {
-        let told = policy(&world, &["check", "policy.toml", "--state", &state, "--json"]).json();
-        assert_eq!(told["programs"][0]["from_cache"], from_cache, "{told}");
+        let checked = policy(&world, &["check", "policy.toml", "--state", &state, "--json"]);
+        assert_eq!(checked.json()["programs"][0]["from_cache"], from_cache, "{checked:?}");
+        // Who waits for a compiler is told of it.
+        assert!(from_cache || checked.stderr.contains("compiling h.js ..."), "{checked:?}");
     }
+    // The other commands that read a document take the same option: nothing is compiled anew.
+    let compiled = || fs::read(world.home().join("state/programs/compiled.sha256")).unwrap();
+    let before = compiled();
+    let tried = policy(&world, &["test", "--policy", "policy.toml", "--state", &state, "https://h.test/"]);
+    assert_eq!(tried.stdout, "GET https://h.test/: handled by h.js\n", "{tried:?}");
+    world.home_file("empty.jsonl", "");
+    let log = ["diff", "policy.toml", "--state", &state, "--log", "empty.jsonl"];
+    policy(&world, &log).assert_success();
+    assert_eq!(compiled(), before);
 }

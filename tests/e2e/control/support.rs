@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+pub(crate) use e2e::assert_line;
 use e2e::{Attached, Outcome, Running, World};
 use serde_json::Value;
 
@@ -107,14 +108,6 @@ pub(crate) fn waiting(gate: &Attached<'_>, count: usize) -> Vec<Value> {
             return pending;
         }
         assert!(began.elapsed() < DEADLINE, "{} questions wait, not {count}", pending.len());
-    }
-}
-
-/// Fails unless the record has these fields; null stands for one that is not there.
-#[track_caller]
-pub(crate) fn assert_line(record: &Value, fields: &Value) {
-    for (name, value) in fields.as_object().unwrap() {
-        assert_eq!(record[name], *value, "{name} in {record:#}");
     }
 }
 

@@ -40,12 +40,16 @@ fn scripts_of_the_guide_are_those_of_the_examples_or_compile() {
         }
         assert!(!script.starts_with("// http"), "it is not what its file has:\n{script}");
         // A fragment stands inside of a handler.
-        let whole = match script.contains("fn outbound") {
-            true => script.to_owned(),
-            false => format!("fn outbound(request, env, ctx) {{\n{script}}}\n"),
+        let (key, whole) = if script.contains("fn on_connect") {
+            ("on_connect", script.to_owned())
+        } else if script.contains("fn outbound") {
+            ("outbound", script.to_owned())
+        } else {
+            ("outbound", format!("fn outbound(request, env, ctx) {{\n{script}}}\n"))
         };
         fs::write(scratch.path().join("script.rhai"), whole).unwrap();
-        fs::write(scratch.path().join("policy.toml"), "version = 1\noutbound = \"script.rhai\"\n").unwrap();
+        let document = format!("version = 1\n{key} = \"script.rhai\"\n");
+        fs::write(scratch.path().join("policy.toml"), document).unwrap();
         let check = ["policy", "check", "policy.toml"];
         let checked =
             Command::new(&program).args(check).env_clear().current_dir(scratch.path()).output().unwrap();

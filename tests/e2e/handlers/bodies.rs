@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::sync::Mutex;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::{Reply, Site, TcpServer, World, pseudo_random_chunks, pseudo_random_sha256, sha256_hex};
 use serde_json::json;
@@ -96,19 +96,47 @@ fn an_answer_that_comes_before_the_body_was_sent_arrives() {
     let gate = world.gate(&site.policy(&world, text, &[])).attach();
     for host in ["handled.test", "fixed.test"] {
         for version in ["--http1.1", "--http2"] {
-            for body in ["x".to_owned(), "x".repeat(100_000)] {
-                world.home_file("body", &body);
+            for length in [1, 100_000, 8_000_000] {
+                world.home_file("body", "x".repeat(length));
                 let url = format!("https://{host}/");
-                let ask = curl(&[version, "--data-binary", "@body", &url]);
-                for _ in 0..10 {
+                // Without asking first whether it may send the body.
+                let ask = curl(&[version, "-H", "expect:", "--data-binary", "@body", &url]);
+                for _ in 0..if length < 1_000_000 { 10 } else { 3 } {
                     // curl may complain that it could not send the rest.
+                    let began = Instant::now();
                     let outcome = gate.run(&ask);
                     assert_eq!(outcome.stdout, "early\n200 ", "{outcome:?}");
+                    let took = began.elapsed();
+                    assert!(took < Duration::from_secs(20), "{version}, {length} bytes: {took:?}");
                 }
             }
         }
     }
     site.assert_untouched();
+}
+
+/// Begins an upload that does not end, and tells how the stream came to its end.
+const ENDLESS_UPLOAD: &str = r#"
+const session = require("http2").connect("https://h.test");
+const stream = session.request({ ":method": "POST", ":path": "/" });
+const told = { body: "" };
+stream.on("response", headers => { told.status = headers[":status"]; }).on("data", data => { told.body += data; });
+stream.on("error", error => { told.error = String(error); });
+stream.on("close", () => { console.log(JSON.stringify({ ...told, code: stream.rstCode })); process.exit(0); });
+stream.write("the beginning");
+"#;
+
+#[test]
+fn an_upload_that_nobody_wants_and_that_does_not_end_is_reset_without_an_error() {
+    let world = World::new("endless");
+    let site = Site::start(&world);
+    handler(&world, "answers", "reply(200, \"early\")");
+    let gate = world.gate(&catch_all(&world, &site, "answers", &[])).attach();
+    let job = gate.job(["/usr/bin/node", "-e", ENDLESS_UPLOAD]);
+    let outcome = job.env("NODE_EXTRA_CA_CERTS", gate.ca_file()).run();
+    outcome.assert_success();
+    // NO_ERROR: RFC 9113 section 8.1.
+    assert_eq!(outcome.json(), json!({"status": 200, "body": "early", "code": 0}));
 }
 
 #[test]
@@ -268,6 +296,39 @@ fn w04_trailers_come_through_a_handler() {
     );
     let received = site.tls.only_request();
     assert_eq!((received.body.as_slice(), received.header("te")), (&b"question"[..], vec!["trailers"]));
+}
+
+#[test]
+fn w04_trailers_stay_with_bodies_that_a_handler_looked_at() {
+    let world = World::new("peeked-trailers");
+    let site = Site::answering(&world, |_| Reply::new(200, "answer").trailer("grpc-status", "0"));
+    // More than both bodies have, and less.
+    for limit in [1000, 2] {
+        handler(
+            &world,
+            "looks",
+            &format!(
+                "request.peek_body({limit});\nlet response = fetch(request);\nresponse.peek_body({limit});\nresponse"
+            ),
+        );
+        let call = CALL
+            .replace("\"application/grpc\" });", "\"application/grpc\" }, { waitForTrailers: true });")
+            .replace(
+                "const told",
+                "stream.on(\"wantTrailers\", () => stream.sendTrailers({ \"x-sum\": \"1\" }));\nconst told",
+            );
+        let gate = world.gate(&catch_all(&world, &site, "looks", &["h.test"])).attach();
+        let outcome =
+            gate.job(["/usr/bin/node", "-e", &call]).env("NODE_EXTRA_CA_CERTS", gate.ca_file()).run();
+        outcome.assert_success();
+        assert_line(
+            &outcome.json(),
+            &json!({"status": 200, "body": "answer", "trailers": {"grpc-status": "0"}}),
+        );
+        let received = site.tls.requests().pop().unwrap();
+        assert_eq!(received.body, b"question");
+        assert_eq!(received.trailers, [("x-sum".to_owned(), "1".to_owned())], "{limit}");
+    }
 }
 
 #[test]

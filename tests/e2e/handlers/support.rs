@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use e2e::{Attached, Dns, Identity, ORIGIN_IPV4, Origin, OriginConfig, Outcome, Reply, Site, World};
-use serde_json::Value;
+pub(crate) use e2e::{answer, assert_line, curl, of_kind};
 
 pub(crate) const PYTHON: &str = "/usr/bin/python3";
 
@@ -25,19 +25,6 @@ pub(crate) fn script(world: &World, name: &str, text: impl AsRef<[u8]>) -> PathB
     world.file(&format!("handlers/{name}.rhai"), text)
 }
 
-/// A curl that prints the body, a line end, the status and the reason of a refusal.
-pub(crate) fn curl<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
-    let own = ["curl", "-sS", "--max-time", "30", "-w", "\n%{http_code} %header{x-sluicegate-reason}"];
-    [&own, arguments].concat()
-}
-
-/// What [`curl`] printed: the body, and the rest.
-#[track_caller]
-pub(crate) fn answer(outcome: &Outcome) -> (&str, &str) {
-    outcome.assert_success();
-    outcome.stdout.rsplit_once('\n').unwrap_or_else(|| panic!("not from curl: {outcome:?}"))
-}
-
 /// Fails unless [`curl`] got this body with status 200.
 #[track_caller]
 pub(crate) fn assert_answer(outcome: &Outcome, body: &str) {
@@ -48,19 +35,6 @@ pub(crate) fn assert_answer(outcome: &Outcome, body: &str) {
 #[track_caller]
 pub(crate) fn assert_refused(outcome: &Outcome, reason: &str) {
     assert_eq!(answer(outcome).1, format!("403 {reason}"), "{outcome:?}");
-}
-
-/// Fails unless the record has these fields; null stands for one that is not there.
-#[track_caller]
-pub(crate) fn assert_line(record: &Value, fields: &Value) {
-    for (name, value) in fields.as_object().unwrap() {
-        assert_eq!(record[name], *value, "{name} in {record:#}");
-    }
-}
-
-/// The lines of one kind.
-pub(crate) fn of_kind<'a>(log: &'a [Value], kind: &str) -> Vec<&'a Value> {
-    log.iter().filter(|line| line["kind"] == kind).collect()
 }
 
 /// A connection out of the sealed namespace, whose reads and writes have a deadline.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use e2e::{Attached, Gate, Outcome, Site, World, wait_until};
+pub(crate) use e2e::{answer, assert_line, curl, of_kind};
 use serde_json::Value;
 
 use crate::kept::Kept;
@@ -48,19 +49,6 @@ pub(crate) fn start<'world>(world: &'world World, gate: Gate<'world>) -> Attache
     gate
 }
 
-/// A curl that prints the body, a line end, the status and the reason of a refusal.
-pub(crate) fn curl<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
-    let own = ["curl", "-sS", "--max-time", "50", "-w", "\n%{http_code} %header{x-sluicegate-reason}"];
-    [&own, arguments].concat()
-}
-
-/// What [`curl`] printed: the body, and the rest.
-#[track_caller]
-pub(crate) fn answer(outcome: &Outcome) -> (&str, &str) {
-    outcome.assert_success();
-    outcome.stdout.rsplit_once('\n').unwrap_or_else(|| panic!("not from curl: {outcome:?}"))
-}
-
 /// Asks, and fails unless the answer is this body with status 200.
 #[track_caller]
 pub(crate) fn assert_answer(gate: &Attached<'_>, arguments: &[&str], body: &str) {
@@ -93,14 +81,6 @@ pub(crate) fn operator(gate: &Attached<'_>, arguments: &[&str]) -> Outcome {
     outcome
 }
 
-/// Fails unless the record has these fields; null stands for one that is not there.
-#[track_caller]
-pub(crate) fn assert_line(record: &Value, fields: &Value) {
-    for (name, value) in fields.as_object().unwrap() {
-        assert_eq!(record[name], *value, "{name} in {record:#}");
-    }
-}
-
 /// The log, once it has the lines of this many exchanges: a line may be written after the answer has
 /// arrived.
 #[track_caller]
@@ -109,9 +89,4 @@ pub(crate) fn settled(gate: &Attached<'_>, exchanges: usize) -> Vec<Value> {
         of_kind(&gate.log(), "exchange").len() >= exchanges
     });
     gate.log()
-}
-
-/// The lines of one kind.
-pub(crate) fn of_kind<'a>(log: &'a [Value], kind: &str) -> Vec<&'a Value> {
-    log.iter().filter(|line| line["kind"] == kind).collect()
 }

@@ -29,10 +29,9 @@ fn every_policy_is_accepted_without_a_warning() {
         let (stdout, stderr) =
             (String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
         assert!(checked.status.success(), "{plugin}: {stderr}");
-        assert!(
-            stdout.starts_with("sluicegate.toml: ok (") && stderr.is_empty(),
-            "{plugin}: {stdout}{stderr}"
-        );
+        // That it takes a moment is told, and is no warning.
+        let is_quiet = stderr.lines().all(|line| line.starts_with("compiling "));
+        assert!(stdout.starts_with("sluicegate.toml: ok (") && is_quiet, "{plugin}: {stdout}{stderr}");
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use e2e::{Gate, Identity, ORIGIN_IPV4, Origin, OriginConfig, Outcome, Received, Reply, World};
+pub(crate) use e2e::{answer, assert_line, curl};
 use serde_json::{Value, json};
 
 /// One server for every name: without TLS for ports 80 and 8080, with TLS for port 443.
@@ -141,19 +142,6 @@ pub(crate) fn bearers(site: &Site) -> Vec<String> {
     site.tls.requests().iter().map(|request| headers(request).replace("Bearer ", "")).collect()
 }
 
-/// A curl that prints the body, a line end, the status and the reason of a refusal.
-pub(crate) fn curl<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
-    let own = ["curl", "-sS", "--max-time", "20", "-w", "\n%{http_code} %header{x-sluicegate-reason}"];
-    [&own, arguments].concat()
-}
-
-/// What [`curl`] printed: the body, and the rest.
-#[track_caller]
-pub(crate) fn answer(outcome: &Outcome) -> (&str, &str) {
-    outcome.assert_success();
-    outcome.stdout.rsplit_once('\n').unwrap_or_else(|| panic!("not from curl: {outcome:?}"))
-}
-
 /// Fails unless the one request of [`curl`] got the origin's answer and one line in the log.
 #[track_caller]
 pub(crate) fn assert_passed(outcome: &Outcome, host: &str) {
@@ -176,14 +164,6 @@ pub(crate) fn assert_refused(outcome: &Outcome, host: &str, reason: &str) {
         &json!({"error": "policy_denied", "reason": reason, "request_id": line["request_id"]}),
     );
     assert!(body["hint"].as_str().is_some_and(|hint| hint.len() > 10), "no hint: {body}");
-}
-
-/// Fails unless the record has these fields; null stands for one that is not there.
-#[track_caller]
-pub(crate) fn assert_line(record: &Value, fields: &Value) {
-    for (name, value) in fields.as_object().unwrap() {
-        assert_eq!(record[name], *value, "{name} in {record:#}");
-    }
 }
 
 /// The command itself, as the user whose gates wrote the logs.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use e2e::{Arrivals, Attached, Dns, ORIGIN_IPV4, Origin, OriginConfig, Reply, World};
+use e2e::{Arrivals, Dns, ORIGIN_IPV4, Origin, OriginConfig, Reply, World, dig};
 use serde_json::{Value, json};
 
 use crate::support::{allowing, allowing_api, curl, one_line, python, script};
@@ -12,41 +12,6 @@ use crate::support::{allowing, allowing_api, curl, one_line, python, script};
 const SERVERS: [&str; 7] =
     ["192.0.2.53", "10.77.0.2", "127.0.0.53", "127.0.0.11", "2001:db8::53", "fd77::2", "::1"];
 const TRANSPORTS: [&str; 2] = ["+notcp", "+tcp"];
-
-#[derive(Debug, PartialEq, Eq)]
-struct Answer {
-    status: String,
-    /// `NAME TTL CLASS TYPE DATA`.
-    records: Vec<String>,
-}
-
-impl Answer {
-    #[track_caller]
-    fn data(&self) -> &str {
-        match self.records.as_slice() {
-            [record] => record.rsplit_once(' ').unwrap().1,
-            records => panic!("not one record: {records:?} {}", self.status),
-        }
-    }
-
-    #[track_caller]
-    fn assert_is(&self, status: &str, records: usize) {
-        assert_eq!((self.status.as_str(), self.records.len()), (status, records), "{self:?}");
-    }
-}
-
-#[track_caller]
-fn dig(gate: &Attached<'_>, arguments: &[&str]) -> Answer {
-    let flags = ["dig", "+noall", "+comments", "+answer", "+time=5", "+tries=1"];
-    let outcome = gate.run([&flags, arguments].concat());
-    outcome.assert_success();
-    let header = outcome.stdout.lines().find(|line| line.contains("status: ")).unwrap();
-    let status = header.split("status: ").nth(1).unwrap().split(',').next().unwrap().to_owned();
-    let records = outcome.stdout.lines().filter(|line| !line.starts_with(';') && !line.is_empty());
-    let records =
-        records.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();
-    Answer { status, records }
-}
 
 /// A world with a name server that knows `api.test` and `evil.test`, and counts.
 fn world_with_names(test: &str) -> (World, Origin, Dns) {

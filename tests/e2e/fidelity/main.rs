@@ -1,0 +1,12 @@
+//! Messages pass the gate as they would without it: each is sent to its origin directly and through the
+//! gate, and both sides must have seen the same.
+#![cfg(test)]
+
+mod answers;
+mod client;
+mod continuing;
+mod events;
+mod malformed;
+mod requests;
+mod support;
+mod versions;
