@@ -144,6 +144,21 @@ fn audit_md_has_every_field_reason_and_hint() {
 }
 
 #[test]
+fn protocols_md_names_tests_that_there_are() {
+    let document = read("docs/protocols.md");
+    let rows: Vec<_> = document.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() > 10, "{rows:?}");
+    let tests = files("tests/e2e", ".rs").iter().map(|file| read(file)).collect::<String>();
+    for row in rows {
+        let names: Vec<_> = row.rsplit(" | ").next().unwrap().split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "{row}");
+        for name in names {
+            assert!(tests.contains(&format!("fn {name}()")), "there is no test {name}");
+        }
+    }
+}
+
+#[test]
 fn policy_md_has_every_key_of_the_schema() {
     let schema: Value = serde_json::from_str(&sluicegate(&["policy", "schema"])).unwrap();
     let tables = schema["$defs"].as_object().unwrap().values().chain([&schema]);

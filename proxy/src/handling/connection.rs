@@ -1,12 +1,11 @@
 //! A handler that is asked about a connection, before there is a request.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::uri::PathAndQuery;
-use http::{Extensions, HeaderMap, Method, Uri, Version};
-use sluicegate_policy::{DenyReason, Edits, FlowDecision, FlowFacts, HandlerInput, Outcome, Refusal};
+use http::{HeaderMap, Method, Version};
+use sluicegate_policy::{DenyReason, FlowDecision, FlowFacts, HandlerInput, Outcome, Refusal};
 
 use super::work::Work;
 use super::{Exchange, Halt, Handling, failed};
@@ -24,7 +23,8 @@ impl Exchange {
         entry.handler_version = self.handler.action.file_and_version().map(|(_, version)| Arc::from(version));
         entry.request_id = Some(request_id.clone());
         let input = self.connection_input(facts, request_id);
-        let mut handling = Handling::of_connection(self, entry);
+        // Without a record: nobody is answered, and the flow has one of its own.
+        let mut handling = Handling { afterwards: Some(entry), ..Handling::new(self, Version::HTTP_11) };
         let decision = match Work::begin(&handling.exchange, input) {
             Ok(mut work) => {
                 let halt = handling.run(&mut work).await;
@@ -53,28 +53,6 @@ impl Exchange {
             version: Version::HTTP_11,
             now: SystemTime::now(),
             flow: Some(facts),
-        }
-    }
-}
-
-impl Handling {
-    /// Without a record: nobody is answered, and the flow has one of its own.
-    fn of_connection(exchange: Exchange, entry: Box<Entry>) -> Self {
-        Self {
-            exchange,
-            version: Version::HTTP_11,
-            uri: Uri::default(),
-            extensions: Extensions::new(),
-            secret_edits: Edits::NONE,
-            bodies: HashMap::new(),
-            begun: HashMap::new(),
-            next_body: 1,
-            room: Vec::new(),
-            failed_fetch: None,
-            fetches: 0,
-            has_answered: false,
-            record: None,
-            afterwards: Some(entry),
         }
     }
 }

@@ -186,21 +186,14 @@ impl Exchange {
             let held = Held::new(HeldBody::Workload(body));
             bodies.insert(BodyHandle::WORKLOAD, held);
         }
+        let version = head.version;
         let handling = Handling {
-            exchange: self,
-            version: head.version,
             uri: head.uri,
             extensions: head.extensions,
             secret_edits,
             bodies,
-            begun: HashMap::new(),
-            next_body: 1,
-            room: Vec::new(),
-            failed_fetch: None,
-            fetches: 0,
-            has_answered: false,
-            afterwards: None,
             record: Some(record),
+            ..Handling::new(self, version)
         };
         Ok((handling, input))
     }
@@ -213,6 +206,26 @@ impl Exchange {
 }
 
 impl Handling {
+    /// Before anything was asked, of a handler that was given nothing.
+    fn new(exchange: Exchange, version: Version) -> Self {
+        Self {
+            exchange,
+            version,
+            uri: http::Uri::default(),
+            extensions: Extensions::new(),
+            secret_edits: Edits::NONE,
+            bodies: HashMap::new(),
+            begun: HashMap::new(),
+            next_body: 1,
+            room: Vec::new(),
+            failed_fetch: None,
+            fetches: 0,
+            has_answered: false,
+            record: None,
+            afterwards: None,
+        }
+    }
+
     /// Runs the handler until it has decided. Time that a person takes is not the handler's, and that
     /// of a body which it reads after its answer is the body's.
     async fn run(&mut self, work: &mut Work) -> Result<Halt, Failure> {

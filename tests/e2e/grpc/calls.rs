@@ -101,7 +101,9 @@ fn w04_deadlines_and_cancellation_reach_the_server() {
     let world = World::new("w04-cancel");
     let mut server = Server::start(&world);
     let gate = world.gate(&server.policy(ALLOWED)).attach();
+    // The first call connects, which may take longer than the second one has.
     let late = "
+method('unary_unary', 'Unary')(b'warm', timeout=TIMEOUT)
 say(failure(lambda: list(method('unary_stream', 'Wait')(b'', timeout=1.5)))[0])
 ";
     let cancelled = "
@@ -114,7 +116,8 @@ say([first.decode(), at, call.code().name])
     for (number, target) in TARGETS.into_iter().enumerate() {
         assert_eq!(said(&world, &gate, target, late), json!("DEADLINE_EXCEEDED"), "{target:?}");
         let left = server.wait_for("waits", 2 * number + 1)["left"].as_f64().unwrap();
-        assert!(left > 0.5 && left <= 1.5, "{target:?}: {left}");
+        // The header is in round numbers, rounded up.
+        assert!(left > 0.5 && left < 1.6, "{target:?}: {left}");
         server.wait_for("ended", 2 * number + 1);
 
         let said = said(&world, &gate, target, cancelled);

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use e2e::{Attached, Job, ORIGIN_IPV4, Running, World};
+use e2e::{Attached, Job, ORIGIN_IPV4, PythonServer, World};
 use serde_json::Value;
 
 const PLAIN: SocketAddr = SocketAddr::new(IpAddr::V4(ORIGIN_IPV4), 50051);
@@ -17,25 +17,15 @@ pub(crate) const ALLOWED: &str = "allowed_hosts = [\"http://api.test:50051\", \"
 /// The server of `server.py`, for `api.test`.
 pub(crate) struct Server<'world> {
     world: &'world World,
-    running: Running<'world>,
+    python: PythonServer<'world>,
 }
 
 impl<'world> Server<'world> {
     pub(crate) fn start(world: &'world World) -> Self {
-        let (certificate, key) = world.certificate_files(&["api.test"]);
-        let program = world.file("server.py", include_str!("server.py"));
-        let line = [
-            world.test_dependency("py/bin/python3"),
-            program.display().to_string(),
-            ORIGIN_IPV4.to_string(),
-            PLAIN.port().to_string(),
-            TLS.port().to_string(),
-            certificate.display().to_string(),
-            key.display().to_string(),
-        ];
-        let mut running = world.root_job(world.origin_namespace(), line).spawn();
-        running.wait_for_output("ready");
-        Self { world, running }
+        Self {
+            world,
+            python: PythonServer::start(world, include_str!("server.py"), "api.test", [PLAIN, TLS]),
+        }
     }
 
     /// A document with this text, by which `api.test` is found here.
@@ -44,23 +34,11 @@ impl<'world> Server<'world> {
         format!("version = 1\n{text}\n{}", self.world.upstream(&found))
     }
 
-    /// What it saw of this kind so far.
-    pub(crate) fn events(&self, kind: &str) -> Vec<Value> {
-        let lines = self.running.stdout();
-        let lines = lines.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        let events = lines.map(|line| serde_json::from_str::<Value>(line).unwrap());
-        events.filter(|event| event["event"] == kind).collect()
-    }
-
     /// Waits until it has seen this for the `count`th time, and says what it saw then.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, kind: &str, count: usize) -> Value {
-        loop {
-            if let Some(event) = self.events(kind).into_iter().nth(count - 1) {
-                return event;
-            }
-            self.running.wait_a_little();
-        }
+        let of_kind = |event: &Value| event["event"] == kind;
+        self.python.wait_for(|events| events.into_iter().filter(of_kind).nth(count - 1))
     }
 }
 

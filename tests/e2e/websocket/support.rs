@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use e2e::{Attached, Job, ORIGIN_IPV4, Running, World};
+use e2e::{Attached, Job, ORIGIN_IPV4, PythonServer, World};
 use serde_json::Value;
 
 const PLAIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(ORIGIN_IPV4), 8081);
@@ -11,25 +11,15 @@ const TLS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(ORIGIN_IPV4), 8444)
 /// The WebSocket server of `origin.py`, for `echo.test`.
 pub(crate) struct Server<'world> {
     world: &'world World,
-    running: Running<'world>,
+    python: PythonServer<'world>,
 }
 
 impl<'world> Server<'world> {
     pub(crate) fn start(world: &'world World) -> Self {
-        let (certificate, key) = world.certificate_files(&["echo.test"]);
-        let program = world.file("origin.py", include_str!("origin.py"));
-        let line = [
-            world.test_dependency("py/bin/python3"),
-            program.display().to_string(),
-            ORIGIN_IPV4.to_string(),
-            PLAIN.port().to_string(),
-            TLS.port().to_string(),
-            certificate.display().to_string(),
-            key.display().to_string(),
-        ];
-        let mut running = world.root_job(world.origin_namespace(), line).spawn();
-        running.wait_for_output("ready");
-        Self { world, running }
+        Self {
+            world,
+            python: PythonServer::start(world, include_str!("origin.py"), "echo.test", [PLAIN, TLS]),
+        }
     }
 
     /// A document with this text, by which `echo.test` is found here; goes on with keys of `[upstream]`.
@@ -40,20 +30,18 @@ impl<'world> Server<'world> {
 
     /// What it saw of this kind on this path so far.
     pub(crate) fn events(&self, kind: &str, path: &str) -> Vec<Value> {
-        let lines: Vec<Value> =
-            self.running.stdout().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        lines.into_iter().filter(|event| event["event"] == kind && event["path"] == path).collect()
+        let is_wanted = |event: &Value| event["event"] == kind && event["path"] == path;
+        self.python.events().into_iter().filter(is_wanted).collect()
     }
 
     /// Waits until it has seen this once.
     #[track_caller]
     pub(crate) fn event(&mut self, kind: &str, path: &str) -> Value {
-        loop {
-            if let [event] = &self.events(kind, path)[..] {
-                return event.clone();
-            }
-            self.running.wait_a_little();
-        }
+        let is_wanted = |event: &Value| event["event"] == kind && event["path"] == path;
+        self.python.wait_for(|events| {
+            let mut seen = events.into_iter().filter(is_wanted);
+            seen.next().filter(|_| seen.next().is_none())
+        })
     }
 }
 
