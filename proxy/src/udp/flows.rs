@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sluicegate_policy::{Authority, FlowsOnPublish, Transport};
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{DATAGRAM_BYTES_MAX, reply};
 use crate::audit::{AuditRecord, Verdict};
@@ -32,6 +32,10 @@ const FLOWS_MAX: usize = 1_024;
 /// on any path that is too slow.
 const WAITING_MAX: usize = 64;
 
+/// Bytes of datagrams that wait in all flows of a family together: many flows of long datagrams towards
+/// upstreams that are not found would else take gigabytes.
+const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// How long a flow may be without a datagram either way. RFC 4787 section 4.3: not less than two
 /// minutes, better five.
 const IDLE: Duration = Duration::from_secs(300);
@@ -46,12 +50,22 @@ pub(super) struct Key {
 /// The flows of one family.
 pub(super) struct Flows {
     raw: Arc<OwnedFd>,
-    begun: HashMap<Key, mpsc::Sender<Bytes>>,
+    begun: HashMap<Key, mpsc::Sender<Waiting>>,
+    /// Of [`WAITING_BYTES_MAX`].
+    room: Arc<Semaphore>,
+}
+
+/// A datagram on its way to the upstream, and the room that it takes until it is sent.
+struct Waiting {
+    datagram: Bytes,
+    _room: OwnedSemaphorePermit,
 }
 
 /// A flow that may pass.
 pub(super) struct NewFlow {
     pub(super) gate: Arc<Gate>,
+    /// The one that judged it.
+    pub(super) generation: Arc<Generation>,
     pub(super) authority: Authority,
     /// Keeps the address that was dialled for this name.
     pub(super) held: Option<HeldName>,
@@ -61,7 +75,7 @@ pub(super) struct NewFlow {
 impl Flows {
     /// None yet; `raw` sends to the workload.
     pub(super) fn new(raw: Arc<OwnedFd>) -> Self {
-        Self { raw, begun: HashMap::new() }
+        Self { raw, begun: HashMap::new(), room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)) }
     }
 
     pub(super) fn raw(&self) -> &Arc<OwnedFd> {
@@ -73,7 +87,11 @@ impl Flows {
         let Some(flow) = self.begun.get(&key) else {
             return false;
         };
-        match flow.try_send(Bytes::copy_from_slice(datagram)) {
+        let Some(datagram) = self.waiting(datagram) else {
+            // Lost, as on any path that is too slow.
+            return !flow.is_closed();
+        };
+        match flow.try_send(datagram) {
             Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => true,
             Err(mpsc::error::TrySendError::Closed(_)) => {
                 self.begun.remove(&key);
@@ -94,18 +112,26 @@ impl Flows {
             return;
         }
         let (sender, waiting) = mpsc::channel(WAITING_MAX);
-        // Room for the first: the channel is new.
-        drop(sender.try_send(Bytes::copy_from_slice(datagram)));
+        if let Some(datagram) = self.waiting(datagram) {
+            // The channel is new, and has room for the first.
+            drop(sender.try_send(datagram));
+        }
         self.begun.insert(key, sender);
         tokio::spawn(flow.run(key, waiting, Arc::clone(&self.raw)));
+    }
+
+    /// A copy of a datagram, if there is room for it.
+    fn waiting(&self, datagram: &[u8]) -> Option<Waiting> {
+        let bytes = u32::try_from(datagram.len()).ok()?;
+        let room = Arc::clone(&self.room).try_acquire_many_owned(bytes).ok()?;
+        Some(Waiting { datagram: Bytes::copy_from_slice(datagram), _room: room })
     }
 }
 
 impl NewFlow {
-    async fn run(mut self, key: Key, mut waiting: mpsc::Receiver<Bytes>, raw: Arc<OwnedFd>) {
-        let generation = self.gate.generation();
+    async fn run(mut self, key: Key, mut waiting: mpsc::Receiver<Waiting>, raw: Arc<OwnedFd>) {
         self.record.verdict = Some(Verdict::Failed);
-        let socket = match generation.upstream.connect_datagrams(&self.authority).await {
+        let socket = match self.generation.upstream.connect_datagrams(&self.authority).await {
             Ok((socket, address)) => {
                 self.record.upstream = Some(address);
                 socket
@@ -117,13 +143,14 @@ impl NewFlow {
                 return reply(&raw, client, datagram::port_unreachable(original_destination, client));
             }
         };
-        drop(generation);
         self.record.verdict = Some(Verdict::Allowed);
         tokio::select! {
+            biased;
+            // First: a policy may have come while the upstream was looked for.
+            () = until_refused(&self.gate, &self.authority) => {}
             () = move_datagrams(&socket, key, &mut waiting, (&mut self.record, &raw)) => {
                 self.record.complete = Some(true);
             }
-            () = until_refused(&self.gate, &self.authority) => {}
         }
         if self.record.complete.is_none() {
             self.record.complete = Some(false);
@@ -137,7 +164,7 @@ impl NewFlow {
 async fn move_datagrams(
     socket: &UdpSocket,
     Key { client, original_destination }: Key,
-    waiting: &mut mpsc::Receiver<Bytes>,
+    waiting: &mut mpsc::Receiver<Waiting>,
     (record, raw): (&mut AuditRecord, &OwnedFd),
 ) {
     let (sent, received) = (record.request_bytes_counter(), record.response_bytes_counter());
@@ -145,8 +172,8 @@ async fn move_datagrams(
     loop {
         let moved = async {
             tokio::select! {
-                datagram = waiting.recv() => {
-                    let Some(datagram) = datagram else { return false };
+                next = waiting.recv() => {
+                    let Some(Waiting { datagram, _room }) = next else { return false };
                     if socket.send(&datagram).await.is_ok() {
                         sent.fetch_add(datagram.len() as u64, Ordering::Relaxed);
                     }

@@ -121,7 +121,7 @@ fn begin(gate: &Arc<Gate>, flows: &mut Flows, datagram: &[u8], received: &Receiv
     record.host = Some(authority.host.to_string());
     record.port = Some(authority.port);
     record.rule = passage.pattern.map(|pattern| format!("udp: {pattern}"));
-    let flow = NewFlow { gate: Arc::clone(gate), authority, held, record };
+    let flow = NewFlow { gate: Arc::clone(gate), generation, authority, held, record };
     flows.begin(received.key(), flow, datagram);
     Ok(())
 }
