@@ -4,11 +4,16 @@ use aws_lc_rs::digest::{self, Context, SHA256};
 
 /// A SHA-256.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Digest(Box<[u8]>);
+pub(crate) struct Digest([u8; 32]);
 
 impl Digest {
+    /// One that was taken elsewhere.
+    pub(crate) fn known(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     pub(crate) fn of(bytes: &[u8]) -> Self {
-        Self(digest::digest(&SHA256, bytes).as_ref().into())
+        Self::made(digest::digest(&SHA256, bytes).as_ref())
     }
 
     /// This and more, each part with its name. Nothing more leaves it as it is.
@@ -24,7 +29,17 @@ impl Digest {
             context.update(name.as_bytes());
             context.update(&part.0);
         }
-        Self(context.finish().as_ref().into())
+        Self::made(context.finish().as_ref())
+    }
+
+    fn made(digest: &[u8]) -> Self {
+        let mut bytes = [0; 32];
+        bytes.iter_mut().zip(digest).for_each(|(to, from)| *to = *from);
+        Self(bytes)
+    }
+
+    pub(crate) fn bytes(&self) -> [u8; 32] {
+        self.0
     }
 
     /// The first 12 hexadecimal digits.

@@ -1,7 +1,7 @@
 //! Where compiling gets the files from that a document names, and what is known of those that run as
 //! programs.
 
-use crate::handler::{Exports, ProgramKind, ScriptProblem};
+use crate::handler::{Exports, Program, ScriptProblem};
 
 /// Gives the bytes of a handler's file; compiling itself opens nothing.
 pub trait Sources {
@@ -12,12 +12,11 @@ pub trait Sources {
     /// Why not, in words that follow "cannot be read:".
     fn read(&self, path: &str) -> Result<Vec<u8>, String>;
 
-    /// Loads a program as it will be run, and tells what it offers. `path` is as the document writes
-    /// it.
+    /// Loads a program as it will be run, and tells what it offers.
     ///
     /// # Errors
     /// Why it cannot be run, with the place in its text where there is one.
-    fn program(&self, path: &str, kind: ProgramKind, content: &[u8]) -> Result<Exports, ScriptProblem>;
+    fn program(&self, program: &Program) -> Result<Exports, ScriptProblem>;
 }
 
 /// Has no file: for documents without handlers.
@@ -29,7 +28,7 @@ impl Sources for NoSources {
         Err(String::from("handlers are not read here"))
     }
 
-    fn program(&self, _path: &str, _kind: ProgramKind, _content: &[u8]) -> Result<Exports, ScriptProblem> {
+    fn program(&self, _program: &Program) -> Result<Exports, ScriptProblem> {
         Err(ScriptProblem { message: String::from("programs are not run here"), at: 0..0, help: None })
     }
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 use http::Method;
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use sluicegate_policy::{
-    Authority, Compiled, Decision, Entry, Exports, Host, Policy, ProgramKind, Reach, RequestFacts, Scheme,
+    Authority, Compiled, Decision, Entry, Exports, Host, Policy, Program, Reach, RequestFacts, Scheme,
     ScriptProblem, Sources, Verdict, WrittenAuthority,
 };
 
@@ -29,7 +29,7 @@ impl Sources for Files {
         fs::read(folder.join(path)).map_err(|_| String::from("no such file"))
     }
 
-    fn program(&self, _path: &str, _kind: ProgramKind, _content: &[u8]) -> Result<Exports, ScriptProblem> {
+    fn program(&self, _program: &Program) -> Result<Exports, ScriptProblem> {
         Ok(Exports { entries: vec![Entry::Outbound], needs_reveal: false })
     }
 }

@@ -14,7 +14,7 @@ use sluicegate::bindings::Bindings;
 use sluicegate::generation::{Generation, Places};
 use sluicegate_policy::{
     Answer, Authority, Effect, Execution, Exports, HandlerAction, HandlerInput, Identity, Outcome, Patience,
-    Policy, ProgramKind, RequestFacts, Scheme, ScriptProblem, Sources, Step, Verdict,
+    Policy, Program, RequestFacts, Scheme, ScriptProblem, Sources, Step, Verdict,
 };
 use sluicegate_wasm::{Begin, Programs, Running};
 
@@ -64,8 +64,8 @@ impl Sources for Scripts {
         Ok(format!("fn outbound(request, env, ctx) {{ {body} }}").into_bytes())
     }
 
-    fn program(&self, path: &str, kind: ProgramKind, content: &[u8]) -> Result<Exports, ScriptProblem> {
-        self.0.load(kind, path, content).map(|loaded| loaded.exports().clone())
+    fn program(&self, program: &Program) -> Result<Exports, ScriptProblem> {
+        self.0.load(program).map(|loaded| loaded.exports().clone())
     }
 }
 

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use sluicegate_policy::ProgramKind;
+use sluicegate_policy::{Program, ProgramKind};
 use sluicegate_wasm::Programs;
 
 use crate::exit;
@@ -114,7 +114,8 @@ pub fn compile(kind: Kind, folder: PathBuf) -> u8 {
     if bounded.is_err() {
         return exit::IO;
     }
-    match Programs::new(Some(folder)).load(kind, "standard input", &content) {
+    let program = Program::new("standard input", kind, content.into());
+    match Programs::new(Some(folder)).load(&program) {
         Ok(_) => exit::OK,
         Err(_) => exit::CONFIGURATION,
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use sluicegate_policy::{
-    Compiled, Exports, Policy, PolicyError, ProgramKind, Script, ScriptProblem, Sources,
+    Compiled, Exports, Policy, PolicyError, Program, ProgramKind, Script, ScriptProblem, Sources,
 };
 use sluicegate_wasm::Programs;
 
@@ -96,8 +96,8 @@ impl Sources for Kept<'_> {
         content.ok_or_else(|| String::from("it did not come with the document"))
     }
 
-    fn program(&self, path: &str, kind: ProgramKind, content: &[u8]) -> Result<Exports, ScriptProblem> {
-        self.programs.load(kind, path, content).map(|loaded| loaded.exports().clone())
+    fn program(&self, program: &Program) -> Result<Exports, ScriptProblem> {
+        self.programs.load(program).map(|loaded| loaded.exports().clone())
     }
 }
 
@@ -122,8 +122,8 @@ impl Sources for Folder<'_> {
         Ok(bytes)
     }
 
-    fn program(&self, path: &str, kind: ProgramKind, content: &[u8]) -> Result<Exports, ScriptProblem> {
-        self.programs.load(kind, path, content).map(|loaded| loaded.exports().clone())
+    fn program(&self, program: &Program) -> Result<Exports, ScriptProblem> {
+        self.programs.load(program).map(|loaded| loaded.exports().clone())
     }
 }
 

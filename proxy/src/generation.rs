@@ -156,7 +156,7 @@ fn load(
             continue;
         }
         let failed = |why| GenerationError::Program { file: program.file.clone(), why };
-        let found = programs.load(program.kind, &program.file, &program.content);
+        let found = programs.load(program);
         loaded.insert(program.digest, found.map_err(|problem| failed(problem.message))?);
     }
     Ok(loaded)

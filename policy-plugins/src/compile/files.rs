@@ -83,13 +83,18 @@ impl<'a> Files<'a> {
                 return None;
             }
         };
-        let digest = Digest::of(&content);
-        let code = match ProgramKind::of_file(path) {
-            None => script(path, &content, self.limits, findings),
-            Some(kind) => program(path, kind, content, (self.sources, at), findings),
+        let file = match ProgramKind::of_file(path) {
+            None => {
+                let code = script(path, &content, self.limits, findings);
+                File { digest: Digest::of(&content), code }
+            }
+            Some(kind) => {
+                let program = Program::new(path, kind, content.into());
+                let digest = Digest::known(program.digest);
+                File { digest, code: load(program, self.sources, at, findings) }
+            }
         };
-        entry.insert(File { digest, code: code.clone() });
-        code
+        entry.insert(file).code.clone()
     }
 }
 
@@ -104,27 +109,23 @@ fn script(path: &str, content: &[u8], limits: &HandlerLimits, findings: &mut Fin
 }
 
 /// Loads a program; what is wrong is shown in its text, or, where it has none, in the document.
-fn program(
-    path: &str,
-    kind: ProgramKind,
-    content: Vec<u8>,
-    (sources, at): (&dyn Sources, &Range<usize>),
+fn load(
+    program: Program,
+    sources: &dyn Sources,
+    at: &Range<usize>,
     findings: &mut Findings<'_>,
 ) -> Option<Code> {
-    let most = kind.bytes_max();
-    if content.len() > most {
+    let (path, most) = (&*program.file, program.kind.bytes_max());
+    if program.content.len() > most {
         findings
             .error(at.clone(), format!("handler `{}` is longer than {most} bytes", path.escape_debug()))
             .help("make it smaller: leave out what it does not use");
         return None;
     }
-    match (sources.program(path, kind, &content), kind) {
-        (Ok(exports), _) => {
-            let program = Program::new(path, kind, content.into());
-            Some(Code::Program(Arc::new(program), Arc::new(exports)))
-        }
+    match (sources.program(&program), program.kind) {
+        (Ok(exports), _) => Some(Code::Program(Arc::new(program), Arc::new(exports))),
         (Err(problem), ProgramKind::JavaScript) => {
-            report(path, (&content, most), problem, findings);
+            report(path, (&program.content, most), problem, findings);
             None
         }
         (Err(problem), ProgramKind::Component) => {

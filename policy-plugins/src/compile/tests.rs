@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::handler::{
-    BindingKind, BoundHandler, Entry, Exports, HandlerAction, HandlerLimits, ProgramKind, ScriptProblem,
+    BindingKind, BoundHandler, Entry, Exports, HandlerAction, HandlerLimits, Program, ScriptProblem,
 };
 use crate::host::{Authority, Host, Scheme};
 use crate::policy::RequestFacts;
@@ -34,8 +34,8 @@ impl Sources for Files {
     }
 
     /// The text of a program here says what it offers, and `reveal`; or, after `bad`, what is wrong.
-    fn program(&self, _path: &str, _kind: ProgramKind, content: &[u8]) -> Result<Exports, ScriptProblem> {
-        let text = std::str::from_utf8(content).unwrap();
+    fn program(&self, program: &Program) -> Result<Exports, ScriptProblem> {
+        let text = std::str::from_utf8(&program.content).unwrap();
         if let Some(message) = text.strip_prefix("bad ") {
             return Err(ScriptProblem { message: message.into(), at: 4..5, help: None });
         }
@@ -179,7 +179,7 @@ fn files_are_bounded_in_number() {
             Ok(FINE.into())
         }
 
-        fn program(&self, _: &str, _: ProgramKind, _: &[u8]) -> Result<Exports, ScriptProblem> {
+        fn program(&self, _: &Program) -> Result<Exports, ScriptProblem> {
             panic!("there is none");
         }
     }

@@ -6,9 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
-
-use super::script::version;
+use crate::digest::Digest;
 
 /// How a program is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,7 +28,8 @@ pub struct Program {
     pub kind: ProgramKind,
     /// What it consists of.
     pub content: Arc<[u8]>,
-    /// SHA-256 of the content: two programs of one kind with the same digest are the same.
+    /// SHA-256 of the content: two programs of one kind with the same digest are the same. It is taken
+    /// once; of an interpreter's component it takes longer than all else that is loaded already.
     pub digest: [u8; 32],
     /// Which of its entries is run.
     pub entry: Entry,
@@ -84,11 +83,9 @@ impl Program {
     /// The `Outbound` entry of a program with this content.
     #[must_use]
     pub fn new(file: &str, kind: ProgramKind, content: Arc<[u8]>) -> Self {
-        let mut sum = [0; 32];
-        let digest = digest::digest(&digest::SHA256, &content);
-        sum.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
-        let version = version(&content);
-        Self { file: file.into(), version, kind, content, digest: sum, entry: Entry::Outbound }
+        let digest = Digest::of(&content);
+        let version = digest.short();
+        Self { file: file.into(), version, kind, content, digest: digest.bytes(), entry: Entry::Outbound }
     }
 
     /// Another entry of the same program.

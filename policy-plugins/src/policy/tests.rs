@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::edits::{HeaderEdit, QueryEdit};
-use crate::handler::{Entry, Exports, ProgramKind, ScriptProblem};
+use crate::handler::{Entry, Exports, Program, ScriptProblem};
 use crate::host::{Host, WrittenAuthority};
 use crate::sources::NoSources;
 use crate::template::Template;
@@ -21,7 +21,7 @@ impl Sources for Files {
         Ok(format!("// {path}\nfn outbound(request, env, ctx) {{ fetch(request) }}\n").into_bytes())
     }
 
-    fn program(&self, _path: &str, _kind: ProgramKind, _content: &[u8]) -> Result<Exports, ScriptProblem> {
+    fn program(&self, _program: &Program) -> Result<Exports, ScriptProblem> {
         Ok(Exports { entries: vec![Entry::Outbound], needs_reveal: false })
     }
 }

@@ -96,15 +96,16 @@ impl Bench {
 
     fn load(&self, kind: ProgramKind, content: &[u8]) -> (Arc<LoadedProgram>, Arc<BoundHandler>) {
         let began = Instant::now();
-        let program = self.programs.load(kind, "bench", content).unwrap();
+        let program = Arc::new(Program::new("bench", kind, content.into()));
+        let loaded = self.programs.load(&program).unwrap();
         println!("loaded {} bytes in {:?}", content.len(), began.elapsed());
         let bound = BoundHandler {
             name: "bench".into(),
-            action: HandlerAction::Program(Arc::new(Program::new("bench", kind, Arc::from(content)))),
+            action: HandlerAction::Program(program),
             params: Arc::new(serde_json::json!({})),
             reveal: Arc::default(),
         };
-        (program, Arc::new(bound))
+        (loaded, Arc::new(bound))
     }
 
     /// One request, from its begin to its end; returns the processor time of the program.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use sluicegate_policy::ProgramKind;
+use sluicegate_policy::{Program, ProgramKind};
 use sluicegate_wasm::Programs;
 
 /// A text that no other pass has loaded: `N` is its number.
@@ -51,8 +51,9 @@ impl Bench {
     }
 
     fn load(&self, kind: ProgramKind, content: &[u8]) -> Duration {
+        let program = Program::new("bench", kind, content.into());
         let began = Instant::now();
-        drop(self.programs.load(kind, "bench", content).unwrap());
+        drop(self.programs.load(&program).unwrap());
         began.elapsed()
     }
 }

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use sluicegate_policy::ProgramKind;
+use sluicegate_policy::{Program, ProgramKind};
 use sluicegate_wasm::Programs;
 
 fn rss() -> String {
@@ -28,7 +28,7 @@ fn main() {
     let content = std::fs::read(&file).unwrap();
     let kind = ProgramKind::of_file(&file).unwrap();
     let began = Instant::now();
-    let program = programs.load(kind, &file, &content).unwrap();
+    let program = programs.load(&Program::new(&file, kind, content.into())).unwrap();
     println!("loaded in {:?}: {} {:?}", began.elapsed(), rss(), program.report());
     for _ in 0..arguments.next().map_or(1, |count| count.parse().unwrap()) {
         std::thread::sleep(Duration::from_secs(1));

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
-use sluicegate_policy::{ProgramKind, ScriptProblem};
+use sluicegate_policy::{Program, ProgramKind, ScriptProblem};
 
 use crate::bindings::engine::EnginePre;
 use crate::cache::{Compiled, Origin};
@@ -77,8 +77,7 @@ struct Wanted<'content> {
 /// A kind, and SHA-256 of a content.
 type Key = (ProgramKind, Sum);
 
-/// SHA-256 of a content. It is taken once: of a large component it takes longer than all else where it is
-/// loaded already.
+/// SHA-256 of a content.
 type Sum = [u8; 32];
 
 /// The engine of JavaScript, ready to be instantiated.
@@ -112,37 +111,33 @@ impl Programs {
     }
 
     /// Loads a program as it will be run: compiles it or finds it compiled, checks what it imports and
-    /// exports, makes a first instance, and asks a text of JavaScript what it offers. `file` is its path
-    /// as the document writes it. The same program is loaded once, as long as somebody holds it.
+    /// exports, makes a first instance, and asks a text of JavaScript what it offers. The same program is
+    /// loaded once, as long as somebody holds it.
     ///
     /// Takes seconds where something is compiled: not for a thread that serves I/O.
     ///
     /// # Errors
     /// It is no program for this gate; the problem says what to do, and where in a text of JavaScript.
-    pub fn load(
-        &self,
-        kind: ProgramKind,
-        file: &str,
-        content: &[u8],
-    ) -> Result<Arc<LoadedProgram>, ScriptProblem> {
-        check_length(kind, content)?;
-        let key = (kind, sha256(content));
+    pub fn load(&self, program: &Program) -> Result<Arc<LoadedProgram>, ScriptProblem> {
+        let Program { kind, file, content, .. } = program;
+        check_length(*kind, content)?;
+        let key = (*kind, program.digest);
         let mut workshop = self.workshop.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = workshop.loaded.get(&key).and_then(Weak::upgrade) {
             return Ok(known);
         }
         let load = || workshop.load(&self.materials, &key, content);
-        let program = Arc::new(self.materials.tell_while(file, load)?);
-        let report = program.report();
+        let loaded = Arc::new(self.materials.tell_while(file, load)?);
+        let report = loaded.report();
         tracing::debug!(
-            file,
+            %file,
             bytes = report.bytes,
             time_ms = report.compile_time.as_millis(),
             from_cache = report.from_cache,
             "loaded a handler"
         );
-        workshop.keep(key, &program);
-        Ok(program)
+        workshop.keep(key, &loaded);
+        Ok(loaded)
     }
 
     /// Begins one request, in a fresh instance on threads apart from the caller's.

@@ -16,9 +16,6 @@ use super::print_json;
 use crate::audit::view::Escaped;
 use crate::exit;
 
-/// How much of a SHA-256 names a version, in hexadecimal digits.
-const VERSION_DIGITS: usize = 12;
-
 /// How a handler is written, by the file that it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HandlerFile {
@@ -82,37 +79,24 @@ impl ProgramReport {
         form: HandlerFile,
         content: &[u8],
     ) -> Result<Self, ScriptProblem> {
+        if let HandlerFile::Program(kind) = form {
+            return Self::of(programs, &Program::new(file, kind, content.into()));
+        }
+        let began = Instant::now();
+        let script = Script::compile(file, content, &HandlerLimits::default())?;
         let hash = digest(&SHA256, content);
-        let sha256: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut report = Self {
+        Ok(Self {
             file: file.to_owned(),
             kind: "script",
             bytes: content.len(),
-            version: sha256.chars().take(VERSION_DIGITS).collect(),
-            sha256,
-            entries: Vec::new(),
+            version: script.version().to_owned(),
+            sha256: hexadecimal(hash.as_ref()),
+            entries: script.entries().iter().map(ToString::to_string).collect(),
             imports: Vec::new(),
             needs_reveal: false,
-            compile_us: 0,
+            compile_us: began.elapsed().as_micros(),
             from_cache: false,
-        };
-        let HandlerFile::Program(kind) = form else {
-            let began = Instant::now();
-            let script = Script::compile(file, content, &HandlerLimits::default())?;
-            report.entries = script.entries().iter().map(ToString::to_string).collect();
-            report.compile_us = began.elapsed().as_micros();
-            return Ok(report);
-        };
-        let loaded = programs.load(kind, file, content)?;
-        let (exports, how) = (loaded.exports(), loaded.report());
-        let is_text = kind == ProgramKind::JavaScript || embedded_text(content).is_some();
-        report.kind = if is_text { "javascript" } else { "component" };
-        report.entries = exports.entries.iter().map(ToString::to_string).collect();
-        report.imports.clone_from(&how.imports);
-        report.needs_reveal = exports.needs_reveal;
-        report.compile_us = how.compile_time.as_micros();
-        report.from_cache = how.from_cache;
-        Ok(report)
+        })
     }
 
     /// The same of a program of a policy.
@@ -120,7 +104,21 @@ impl ProgramReport {
     /// # Errors
     /// The gate would not take it.
     pub(crate) fn of(programs: &Programs, program: &Program) -> Result<Self, ScriptProblem> {
-        Self::load(programs, &program.file, HandlerFile::Program(program.kind), &program.content)
+        let loaded = programs.load(program)?;
+        let (exports, how) = (loaded.exports(), loaded.report());
+        let is_text = program.kind == ProgramKind::JavaScript || embedded_text(&program.content).is_some();
+        Ok(Self {
+            file: program.file.to_string(),
+            kind: if is_text { "javascript" } else { "component" },
+            bytes: program.content.len(),
+            version: program.version.to_string(),
+            sha256: hexadecimal(&program.digest),
+            entries: exports.entries.iter().map(ToString::to_string).collect(),
+            imports: how.imports.clone(),
+            needs_reveal: exports.needs_reveal,
+            compile_us: how.compile_time.as_micros(),
+            from_cache: how.from_cache,
+        })
     }
 
     /// It as an answer of a command.
@@ -212,6 +210,10 @@ fn in_words(interface: &str) -> &'static str {
         "digest" => "SHA-256",
         _ => "not known to this version",
     }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn milliseconds(microseconds: u128) -> String {

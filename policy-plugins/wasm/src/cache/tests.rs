@@ -1,7 +1,7 @@
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
 
-use sluicegate_policy::ProgramKind;
+use sluicegate_policy::{Program, ProgramKind};
 use tempfile::TempDir;
 
 use super::*;
@@ -15,9 +15,13 @@ fn folder() -> (TempDir, PathBuf) {
     (outer, folder)
 }
 
+fn program(kind: ProgramKind, content: &[u8]) -> Program {
+    Program::new("handler", kind, content.into())
+}
+
 fn load(folder: &Path) -> Arc<LoadedProgram> {
     let programs = Programs::new(Some(folder.to_path_buf()));
-    programs.load(ProgramKind::Component, "handler.wasm", &handler(FETCH)).unwrap()
+    programs.load(&program(ProgramKind::Component, &handler(FETCH))).unwrap()
 }
 
 /// The one entry that there is.
@@ -131,7 +135,7 @@ fn a_folder_that_is_not_ours_alone_is_no_cache() {
 fn nothing_is_made_before_the_first_program() {
     let (_outer, folder) = folder();
     let programs = Programs::new(Some(folder.clone()));
-    assert!(programs.load(ProgramKind::JavaScript, "a.js", b"\xff").is_err());
+    assert!(programs.load(&program(ProgramKind::JavaScript, b"\xff")).is_err());
     drop(programs);
     assert!(fs::read_dir(&folder).is_err(), "an unreadable text needs no engine");
 }
@@ -145,14 +149,11 @@ fn a_compiler_apart_compiles_what_is_not_there_and_nothing_else() {
         let compiler = move |kind: ProgramKind, content: &[u8]| {
             *asked.lock().unwrap() += 1;
             let there = Programs::new(Some(theirs.clone()));
-            there
-                .load(kind, "handler.wasm", content)
-                .map(drop)
-                .map_err(|problem| io::Error::other(problem.message))
+            there.load(&program(kind, content)).map(drop).map_err(|problem| io::Error::other(problem.message))
         };
         Programs::with_compiler(folder.clone(), Box::new(compiler))
     };
-    let load = |content: &[u8]| programs().load(ProgramKind::Component, "handler.wasm", content);
+    let load = |content: &[u8]| programs().load(&program(ProgramKind::Component, content));
     for _ in 0..2 {
         assert!(load(&handler(FETCH)).unwrap().report().from_cache);
         assert_eq!(*asked.lock().unwrap(), 1);

@@ -33,7 +33,7 @@ fn cache() -> Option<std::path::PathBuf> {
 
 pub(super) fn load(kind: ProgramKind, content: &[u8]) -> Result<Arc<LoadedProgram>, ScriptProblem> {
     let file = if kind == ProgramKind::JavaScript { "handler.js" } else { "handler.wasm" };
-    programs().load(kind, file, content)
+    programs().load(&Program::new(file, kind, content.into()))
 }
 
 /// A component, written as text.
