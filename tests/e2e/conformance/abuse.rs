@@ -18,7 +18,8 @@ in_every_language! {
 }
 
 /// What handlers do that they should not, but for loops: each is answered with 502.
-pub(crate) const GREEDY: [&str; 6] = ["/throw", "/grow", "/flood", "/output", "/logs", "/recurse"];
+pub(crate) const GREEDY: [&str; 8] =
+    ["/throw", "/panic", "/trap", "/grow", "/flood", "/output", "/logs", "/recurse"];
 
 /// How many at once.
 const LOOPS: usize = 4;

@@ -29,7 +29,7 @@ const fn scenario(
 }
 
 /// All of them, in the order in which they are run.
-pub(crate) const ALL: [Scenario; 32] = [
+pub(crate) const ALL: [Scenario; 34] = [
     scenario("/allow", "sends the request on", "the origin's answer", allow),
     scenario("/deny", "refuses", "403 `denied_by_handler`, with its reason", deny),
     scenario("/answer", "answers by itself", "201, its header, its body; nothing is sent", answer),
@@ -77,6 +77,8 @@ pub(crate) const ALL: [Scenario; 32] = [
     scenario("/ask", "asks a person", "held until somebody agrees or the time is over", ask),
     scenario("/none", "does not know the path", "404", none),
     scenario("/throw", "fails", "502 `handler_failed`; the log says how", throw),
+    scenario("/panic", "gives up: a panic, an exit, a thrown nothing", "502 `handler_failed`", panic),
+    scenario("/trap", "aborts, or divides by zero where it cannot", "502 `handler_failed`", trap),
     scenario("/grow", "takes memory for ever", "502 `handler_failed`", grow),
     scenario("/flood", "reads a value for ever", "502 `handler_failed`", flood),
     scenario("/output", "makes a body of 100 MB", "502 `handler_failed`", output),
@@ -345,6 +347,14 @@ fn throw(gate: &Served<'_, '_>) {
     let id = &log.iter().rfind(|line| line["path"] == "/throw").unwrap()["request_id"];
     let told = log.iter().any(|line| line["request_id"] == *id && line.to_string().contains("broken"));
     assert!(told, "the log does not say how it failed: {log:#?}");
+}
+
+fn panic(gate: &Served<'_, '_>) {
+    failed(gate, "/panic");
+}
+
+fn trap(gate: &Served<'_, '_>) {
+    failed(gate, "/trap");
 }
 
 fn grow(gate: &Served<'_, '_>) {

@@ -78,6 +78,11 @@ const scenarios = {
   "/throw"() {
     throw new Error("broken");
   },
+  "/panic"() {
+    throw null;
+  },
+  // Nothing in JavaScript ends the program itself.
+  "/trap": () => new Response(String(1n / 0n)),
   "/loop"() {
     for (;;);
   },

@@ -1,6 +1,8 @@
 """The conformance handler in Python: one function for each path of docs/conformance.md."""
 
 import hashlib
+import os
+import sys
 
 from sluicegate_policy import Failed, Handler, Request, Response, ask, deny, fetch, log, uuid4
 
@@ -151,6 +153,14 @@ def throw(request, env, ctx):
     raise RuntimeError("broken")
 
 
+def panic(request, env, ctx):
+    sys.exit("broken")
+
+
+def trap(request, env, ctx):
+    os.abort()
+
+
 def loop(request, env, ctx):
     while True:
         pass
@@ -207,6 +217,8 @@ SCENARIOS = {
     "/hmac": hmac,
     "/ask": person,
     "/throw": throw,
+    "/panic": panic,
+    "/trap": trap,
     "/loop": loop,
     "/grow": grow,
     "/flood": flood,

@@ -143,7 +143,9 @@ fn reveal(_: Env) -> Result<Response> {
 /// What no handler should do.
 fn misbehave(path: &str, env: Env) -> Result<Response> {
     match path {
-        "/throw" => panic!("broken"),
+        "/throw" => Err(sluicegate_handler::Error::Failed("broken".to_owned())),
+        "/panic" => panic!("broken"),
+        "/trap" => std::process::abort(),
         "/loop" => loop {
             black_box(path);
         },
