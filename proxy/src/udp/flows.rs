@@ -100,17 +100,16 @@ impl Flows {
         }
     }
 
-    /// Begins a flow with its first datagram. With too many of them it is lost, and that is logged.
-    pub(super) fn begin(&mut self, key: Key, mut flow: NewFlow, datagram: &[u8]) {
+    /// Whether one more may begin.
+    pub(super) fn have_room(&mut self) -> bool {
         if self.begun.len() >= FLOWS_MAX {
             self.begun.retain(|_, flow| !flow.is_closed());
         }
-        if self.begun.len() >= FLOWS_MAX {
-            flow.record.verdict = Some(Verdict::Failed);
-            flow.record.reason = Some("too_many_flows");
-            flow.record.set_detail(format!("{FLOWS_MAX} UDP flows are open; the datagram was lost"));
-            return;
-        }
+        self.begun.len() < FLOWS_MAX
+    }
+
+    /// Begins a flow with its first datagram.
+    pub(super) fn begin(&mut self, key: Key, flow: NewFlow, datagram: &[u8]) {
         let (sender, waiting) = mpsc::channel(WAITING_MAX);
         if let Some(datagram) = self.waiting(datagram) {
             // The channel is new, and has room for the first.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, recvmsg, sendto,
 };
-use sluicegate_policy::{Authority, DenyReason, Host, Refusal, Transport};
+use sluicegate_policy::{Authority, DenyReason, Host, Transport};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout_at};
@@ -80,9 +80,9 @@ fn handle(
             answer(gate, flows.raw(), question, received);
         }
     } else if !flows.pass_on(received.key(), datagram)
-        && let Err(refusal) = begin(gate, flows, datagram, received)
+        && let Err(reason) = begin(gate, flows, datagram, received)
     {
-        refusals.count(gate, received, refusal.reason);
+        refusals.count(gate, received, reason);
         reply(flows.raw(), to, datagram::port_unreachable(from, to));
     }
 }
@@ -105,16 +105,25 @@ fn answer(gate: &Arc<Gate>, raw: &Arc<OwnedFd>, question: &[u8], received: &Rece
     }
 }
 
-/// Begins the flow that a datagram is the first of.
-fn begin(gate: &Arc<Gate>, flows: &mut Flows, datagram: &[u8], received: &Received) -> Result<(), Refusal> {
+/// Begins the flow that a datagram is the first of. The error is the reason of a refusal.
+fn begin(
+    gate: &Arc<Gate>,
+    flows: &mut Flows,
+    datagram: &[u8],
+    received: &Received,
+) -> Result<(), &'static str> {
     let address = received.original_destination;
     let held = gate.names.hold(address.ip());
     let host = held.as_ref().map_or_else(|| Host::from(address.ip()), |held| held.host().clone());
     let authority = Authority { host, port: address.port() };
     let generation = gate.generation();
-    let passage = generation.policy.decide_flow(Transport::Udp, &authority)?;
+    let decision = generation.policy.decide_flow(Transport::Udp, &authority);
+    let passage = decision.map_err(|refusal| refusal.reason.as_str())?;
     if !gate.log.is_healthy() {
-        return Err(Refusal { reason: DenyReason::AuditUnavailable, detail: String::new() });
+        return Err(DenyReason::AuditUnavailable.as_str());
+    }
+    if !flows.have_room() {
+        return Err("too_many_flows");
     }
     let mut record = gate.log.flow(Protocol::Udp, received.client, address);
     record.generation = Some(Arc::clone(&generation.id));
@@ -143,7 +152,7 @@ impl Received {
 
 /// Refusals since the last line about each destination: the client that was last, why, and how many.
 struct Refusals {
-    counts: HashMap<SocketAddr, (SocketAddr, DenyReason, u64)>,
+    counts: HashMap<SocketAddr, (SocketAddr, &'static str, u64)>,
     until: Instant,
 }
 
@@ -153,7 +162,7 @@ impl Refusals {
     }
 
     /// The first is logged at once, the rest of the time span in one line.
-    fn count(&mut self, gate: &Gate, received: &Received, reason: DenyReason) {
+    fn count(&mut self, gate: &Gate, received: &Received, reason: &'static str) {
         if self.counts.len() >= COUNTED_MAX {
             self.write(gate);
         }
@@ -176,10 +185,10 @@ impl Refusals {
     }
 }
 
-fn log(gate: &Gate, client: SocketAddr, destination: SocketAddr, (reason, count): (DenyReason, u64)) {
+fn log(gate: &Gate, client: SocketAddr, destination: SocketAddr, (reason, count): (&'static str, u64)) {
     let mut record = gate.log.flow(Protocol::Udp, client, destination);
     record.verdict = Some(Verdict::Refused);
-    record.reason = Some(reason.as_str());
+    record.reason = Some(reason);
     record.count = Some(count);
 }
 

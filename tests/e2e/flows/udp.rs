@@ -4,8 +4,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use e2e::{Arrivals, ORIGIN_IPV4, ORIGIN_IPV6, World};
-use serde_json::json;
+use e2e::{Arrivals, ORIGIN_IPV4, ORIGIN_IPV6, World, wait_until};
+use serde_json::{Value, json};
 
 use crate::support::{flow, policy, python, python_job};
 
@@ -115,4 +115,36 @@ fn a_closed_port_upstream_is_told() {
     let gate = world.gate(&policy(&world, text, &[("time.internal:123", closed)])).attach();
     let script = format!("{ASK}\nprint(json.dumps(ask('time.internal', 123, b'x')))");
     assert_eq!(python_job(&gate, &script).run().assert_success().json(), "ConnectionRefusedError");
+}
+
+#[test]
+fn flows_beyond_the_most_are_refused_and_counted() {
+    let world = World::new("udp-many");
+    let server = echo(&world, (ORIGIN_IPV4, 0).into());
+    let text = "udp = [\"time.internal:123\"]";
+    let gate = world.gate(&policy(&world, text, &[("time.internal:123", server)])).attach();
+    let script = format!(
+        "{ASK}
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (2048, 2048))
+flows = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(1024)]
+for flow in flows:
+    flow.settimeout(15)
+    flow.connect((ADDRESS, 123))
+    flow.send(b'x')
+    assert flow.recv(10) == b'x'
+print(json.dumps([ask(ADDRESS, 123, b'x') for _ in range(100)]))"
+    )
+    .replace("import resource", "import resource\nADDRESS = socket.gethostbyname('time.internal')");
+    assert_eq!(python(&gate, &script), json!(vec!["ConnectionRefusedError"; 100]));
+    let lines = || {
+        let mut lines = gate.log();
+        lines.retain(|line| line["reason"] == "too_many_flows");
+        lines
+    };
+    let count = |lines: &[Value]| lines.iter().map(|line| line["count"].as_u64().unwrap()).sum::<u64>();
+    wait_until("the rest is counted", Duration::from_secs(30), || count(&lines()) == 100);
+    let lines = lines();
+    assert!(lines.len() <= 4, "{lines:#?}");
+    assert!(lines.iter().all(|line| line["verdict"] == "refused"), "{lines:#?}");
 }
