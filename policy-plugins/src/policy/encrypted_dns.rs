@@ -4,6 +4,7 @@
 //! but their questions carry data, and a program that has found an address so gets nowhere with it.
 
 use http::{HeaderMap, HeaderValue, header};
+use percent_encoding::percent_decode_str;
 
 use super::{Mode, Policy, RequestFacts};
 use crate::deny_reason::DenyReason;
@@ -54,7 +55,8 @@ impl Policy {
 
     /// The same of a request that is DNS over HTTPS, by its path or by what it says that it carries.
     pub(super) fn refuses_dns_message(&self, request: &RequestFacts<'_>) -> Option<Refusal> {
-        if !request.carries_dns && request.path != PATH {
+        // A server that decodes the path answers the same to `/%64ns-query`.
+        if !request.carries_dns && !percent_decode_str(request.path).eq(PATH.bytes()) {
             return None;
         }
         let authority = request.authority;

@@ -36,6 +36,7 @@ fn e13_public_resolvers_are_refused_with_the_internet_on() {
     assert_eq!(refusal(&gate, &post), encrypted());
     assert_eq!(refusal(&gate, &["-H", "accept: application/dns-json", "https://web.test/"]), encrypted());
     assert_eq!(refusal(&gate, &["https://web.test/dns-query?dns=AAAA"]), encrypted());
+    assert_eq!(refusal(&gate, &["https://web.test/%64ns-query?dns=AAAA"]), encrypted());
     let line = dns_line(&mut gate, "dns.google", Some("encrypted_dns"));
     assert_eq!(line["verdict"], "refused");
     dig(&gate, &["@192.0.2.53", "use-application-dns.net"]).assert_is("NXDOMAIN", 0);
