@@ -1,9 +1,8 @@
-//! `attach`: captures an existing network namespace with nothing but `lo` in it.
+//! `attach`: enters an existing network namespace, to capture it.
 //!
 //! **Invariant:** called before any thread exists, since a user namespace is entered by a process
 //! with one thread only (setns(2)).
 
-use crate::capture::{Capture, capture};
 use crate::failure::{Failure, Kind};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::statfs::{FsType, fstatfs};
@@ -16,17 +15,10 @@ use std::path::Path;
 
 const STEP: &str = "network namespace";
 
-/// A captured namespace and its name as the kernel writes it, `net:[INODE]`.
-#[derive(Debug)]
-pub(crate) struct Attached {
-    pub(crate) capture: Capture,
-    pub(crate) namespace: String,
-}
-
-/// Enters the namespace at `path`, for good, and captures it. Where it belongs to another user
+/// Enters the namespace at `path`, for good. Where it belongs to another user
 /// namespace, that one is entered first: there the uid that made it has every capability, and
 /// nobody needs to be root.
-pub(crate) fn attach(path: &Path) -> Result<Attached, Failure> {
+pub(crate) fn enter(path: &Path) -> Result<(), Failure> {
     let namespace = open(path)?;
     if same(&namespace, "/proc/self/ns/net")? {
         return Err(Failure::new(
@@ -54,11 +46,10 @@ pub(crate) fn attach(path: &Path) -> Result<Attached, Failure> {
         Failure::new(Kind::Privilege, STEP, "the namespace cannot be entered")
             .because(errno)
             .hint("setns needs CAP_SYS_ADMIN")
-    })?;
-    Ok(Attached { capture: capture()?, namespace: current()? })
+    })
 }
 
-/// The current network namespace's name.
+/// The current network namespace's name as the kernel writes it, `net:[INODE]`.
 pub(crate) fn current() -> Result<String, Failure> {
     fs::read_link("/proc/self/ns/net").map(|link| link.to_string_lossy().into_owned()).map_err(|error| {
         Failure::new(Kind::Internal, STEP, "/proc/self/ns/net cannot be read").because(error)

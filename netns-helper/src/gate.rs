@@ -1,20 +1,22 @@
-//! The socket to the gate: one line and seven descriptors out, one line of plan in.
+//! The socket to the gate: one line and seven or eight descriptors out, one line of plan in.
 //!
 //! **Invariant:** every line in is bounded and every wait has a deadline.
 
 use crate::capture::Capture;
 use crate::failure::{Failure, FailureReport, Kind};
 use crate::plan::Plan;
+use crate::ruleset::{OWN_V4, OWN_V6};
 use nix::sys::socket::{ControlMessage, MsgFlags, SockType, getsockopt, sendmsg, sockopt};
 use serde::Serialize;
 use std::io::{self, IoSlice, Read, Write};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 const STEP: &str = "handover";
 /// The version of what is spoken on the socket.
-const PROTOCOL: u32 = 1;
+const PROTOCOL: u32 = 2;
 /// The longest plan: a merged trust bundle and a Java store are some hundred KiB each.
 const PLAN_LIMIT: usize = 8 << 20;
 /// How long the gate may take to say go, and to take what it is sent.
@@ -27,6 +29,8 @@ pub(crate) struct Ready {
     port: u16,
     namespace: String,
     exclusive: bool,
+    /// The namespace's own addresses, on which its servers are reached.
+    own_addresses: [IpAddr; 2],
     /// Microseconds from the helper's start to the last route.
     attach_us: u64,
 }
@@ -35,7 +39,14 @@ impl Ready {
     /// Describes `capture` of the namespace called `namespace`, begun at `began`.
     pub(crate) fn new(capture: &Capture, namespace: String, began: Instant) -> Self {
         let attach_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        Self { version: PROTOCOL, port: capture.port, namespace, exclusive: capture.exclusive, attach_us }
+        Self {
+            version: PROTOCOL,
+            port: capture.port,
+            namespace,
+            exclusive: capture.exclusive,
+            own_addresses: [OWN_V4.into(), OWN_V6.into()],
+            attach_us,
+        }
     }
 }
 
@@ -83,10 +94,15 @@ impl Gate {
         Ok(Self { stream })
     }
 
-    /// Sends the line and, with its first byte, the descriptors.
-    pub(crate) fn ready(&self, ready: &Ready, descriptors: &[OwnedFd; 7]) -> Result<(), Failure> {
+    /// Sends the line and, with its first byte, the descriptors: the capture's, and the door's.
+    pub(crate) fn ready(
+        &self,
+        ready: &Ready,
+        capture: &Capture,
+        door: Option<&OwnedFd>,
+    ) -> Result<(), Failure> {
         let line = line(ready)?;
-        let numbers = descriptors.each_ref().map(AsRawFd::as_raw_fd);
+        let numbers: Vec<RawFd> = capture.descriptors.iter().chain(door).map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&numbers)];
         let sent = sendmsg::<()>(
             self.stream.as_raw_fd(),

@@ -8,6 +8,7 @@
 
 mod attach;
 mod capture;
+mod door;
 mod failure;
 mod fence;
 mod gate;
@@ -23,11 +24,11 @@ mod signals;
 mod sockets;
 mod userns;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use failure::{Failure, Kind};
 use gate::{Gate, Ready};
 use std::ffi::OsString;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -47,19 +48,36 @@ enum Verb {
         /// The namespace: /proc/PID/ns/net, /run/netns/NAME, or docker's SandboxKey.
         #[arg(long)]
         namespace: PathBuf,
-        /// An inherited stream socket to the gate.
-        #[arg(long, value_name = "FD")]
-        socket: RawFd,
+        #[command(flatten)]
+        gate: GateOptions,
     },
     /// Makes namespaces for a command, captures, hands over, and runs it to its end.
     Run {
-        /// An inherited stream socket to the gate.
-        #[arg(long, value_name = "FD")]
-        socket: RawFd,
+        #[command(flatten)]
+        gate: GateOptions,
         /// The command and its arguments.
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
+}
+
+/// What the gate says to both.
+#[derive(Args, Clone, Copy, Debug)]
+struct GateOptions {
+    /// An inherited stream socket to the gate.
+    #[arg(long, value_name = "FD")]
+    socket: RawFd,
+    /// Leaves a process in the namespace that makes sockets for connections that come in.
+    #[arg(long)]
+    door: bool,
+}
+
+impl GateOptions {
+    /// The gate's end of the door, where it asked for one. To be called in the namespace, before the
+    /// capture.
+    fn open_door(self) -> Result<Option<OwnedFd>, Failure> {
+        self.door.then(|| door::open(self.socket)).transpose()
+    }
 }
 
 fn main() -> ExitCode {
@@ -72,14 +90,14 @@ fn main() -> ExitCode {
             return ExitCode::from(if answer.use_stderr() { Kind::Usage.exit_code() } else { 0 });
         }
     };
-    let (Verb::Attach { socket, .. } | Verb::Run { socket, .. }) = &cli.verb;
-    let gate = match Gate::adopt(*socket) {
+    let (Verb::Attach { gate: options, .. } | Verb::Run { gate: options, .. }) = &cli.verb;
+    let gate = match Gate::adopt(options.socket) {
         Ok(gate) => gate,
         Err(failure) => return complain(&failure),
     };
     let done = match &cli.verb {
-        Verb::Attach { namespace, .. } => attach(&gate, namespace, began).map(|()| 0),
-        Verb::Run { command, .. } => run::run(&gate, command, began),
+        Verb::Attach { namespace, .. } => attach(&gate, *options, namespace, began).map(|()| 0),
+        Verb::Run { command, .. } => run::run(&gate, *options, command, began),
     };
     match done {
         Ok(code) => ExitCode::from(code),
@@ -90,10 +108,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn attach(gate: &Gate, namespace: &Path, began: Instant) -> Result<(), Failure> {
-    let attached = attach::attach(namespace)?;
-    let ready = Ready::new(&attached.capture, attached.namespace, began);
-    gate.ready(&ready, &attached.capture.descriptors)
+fn attach(gate: &Gate, options: GateOptions, namespace: &Path, began: Instant) -> Result<(), Failure> {
+    attach::enter(namespace)?;
+    let door = options.open_door()?;
+    let capture = capture::capture()?;
+    gate.ready(&Ready::new(&capture, attach::current()?, began), &capture, door.as_ref())
 }
 
 /// Says it to the terminal, when there is no gate to say it to.

@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{ForkResult, Pid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
+use std::os::fd::RawFd;
 
 /// Forks. `None` in the child.
 pub(crate) fn fork(step: &'static str) -> Result<Option<Pid>, Failure> {
@@ -16,6 +17,12 @@ pub(crate) fn fork(step: &'static str) -> Result<Option<Pid>, Failure> {
         Ok(ForkResult::Child) => Ok(None),
         Err(errno) => Err(Failure::new(Kind::Internal, step, "no process could be forked").because(errno)),
     }
+}
+
+/// Closes a descriptor that a forked child has of its parent and has no use for.
+pub(crate) fn close(number: RawFd) {
+    // SAFETY: the child is the only thread of its process, and uses the number no more.
+    unsafe { libc::close(number) };
 }
 
 /// Ends a forked child without running what the parent registered for its own end.

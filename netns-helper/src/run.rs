@@ -3,6 +3,7 @@
 //! **Invariant:** the gate, this process, the workload's init and the workload are a chain in which
 //! the death of each kills the next; nothing of the workload outlives the gate.
 
+use crate::GateOptions;
 use crate::attach;
 use crate::capture::{Capture, capture};
 use crate::failure::{Failure, Kind};
@@ -18,6 +19,7 @@ use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -28,18 +30,25 @@ const START_DEADLINE: Duration = Duration::from_secs(30);
 const REPORT_LIMIT: u64 = 64 << 10;
 
 /// Runs `command` to its end; the answer is its exit code.
-pub(crate) fn run(gate: &Gate, command: &[OsString], began: Instant) -> Result<u8, Failure> {
+pub(crate) fn run(
+    gate: &Gate,
+    options: GateOptions,
+    command: &[OsString],
+    began: Instant,
+) -> Result<u8, Failure> {
     process::die_with_parent()?;
     process::keep_descriptors_to_ourselves()?;
     userns::enter()?;
     // Entering other credentials may have cleared it (PR_SET_PDEATHSIG(2const)). A parent that died
     // before is noticed by the socket, on which the plan will never come.
     process::die_with_parent()?;
+    let door = options.open_door()?;
     let captured = capture().map_err(|failure| match failure.kind() {
         Kind::Privilege => failure.hint(userns::hint()),
         _ => failure,
     })?;
-    hand_over(gate, captured, began)?;
+    hand_over(gate, &captured, door.as_ref(), began)?;
+    drop((captured, door));
     process::hide_memory()?;
     let plan = gate.plan()?;
 
@@ -66,9 +75,8 @@ pub(crate) fn run(gate: &Gate, command: &[OsString], began: Instant) -> Result<u
     Ok(code)
 }
 
-fn hand_over(gate: &Gate, captured: Capture, began: Instant) -> Result<(), Failure> {
-    let ready = Ready::new(&captured, attach::current()?, began);
-    gate.ready(&ready, &captured.descriptors)
+fn hand_over(gate: &Gate, captured: &Capture, door: Option<&OwnedFd>, began: Instant) -> Result<(), Failure> {
+    gate.ready(&Ready::new(captured, attach::current()?, began), captured, door)
 }
 
 /// Reads what the init says of the start: a line with the kind of its /proc, or its failure.

@@ -45,7 +45,8 @@ pub fn attach(
     started: impl FnOnce(&Ready),
 ) -> Result<(), InstanceError> {
     process::harden().map_err(|error| InstanceError::System("protect this process", error))?;
-    let mut helper = Helper::start(&Target::Attach(namespace.0.clone())).map_err(InstanceError::Capture)?;
+    let mut helper = Helper::start(&Target::Attach(namespace.0.clone()), instance.is_published())
+        .map_err(InstanceError::Capture)?;
     let captured = helper.captured().map_err(InstanceError::Capture)?;
     let mut child = helper.into_child();
     child.wait().map_err(|error| InstanceError::System("wait for the helper", error))?;

@@ -1,10 +1,10 @@
-//! Starts `sluicegate-netns` and takes over the seven sockets that it makes.
+//! Starts `sluicegate-netns` and takes over the sockets that it makes.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -21,8 +21,11 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// The longest line of the helper's.
 const LINE_BYTES_MAX: usize = 4_096;
 
+/// Descriptors that it hands over: seven, and the door.
+const DESCRIPTORS_MAX: usize = 8;
+
 /// The helper's version of the hand-over that this program understands.
-const HANDOVER_VERSION: u32 = 1;
+const HANDOVER_VERSION: u32 = 2;
 
 /// What to capture.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub struct Captured {
     pub raw: [OwnedFd; 2],
     /// Owns the nftables table: while it is open nobody else may change it.
     pub owner: OwnedFd,
+    /// Leads to a process in the namespace that makes sockets, where one was asked for.
+    pub door: Option<OwnedFd>,
     /// What the helper said with them.
     pub ready: Ready,
 }
@@ -56,6 +61,8 @@ pub struct Ready {
     pub namespace: String,
     /// Whether the kernel keeps others from capturing it too.
     pub exclusive: bool,
+    /// The namespace's own addresses, IPv4 and IPv6, on which its servers are reached.
+    pub own_addresses: [IpAddr; 2],
     /// Microseconds from the helper's start to the last route.
     pub attach_us: u64,
 }
@@ -169,12 +176,12 @@ pub struct Helper {
 }
 
 impl Helper {
-    /// Starts the helper for `target`. To be called on the main thread: the workload dies with the
-    /// thread that started it (`PR_SET_PDEATHSIG`).
+    /// Starts the helper for `target`, `with_door` where connections are to come in. To be called on the
+    /// main thread: the workload dies with the thread that started it (`PR_SET_PDEATHSIG`).
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(target: &Target) -> Result<Self, CaptureError> {
+    pub fn start(target: &Target, with_door: bool) -> Result<Self, CaptureError> {
         let path = helper_path();
         let failed = |source| CaptureError::Start { path: path.clone(), source };
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
@@ -184,11 +191,14 @@ impl Helper {
         rustix::io::fcntl_setfd(&theirs, FdFlags::empty()).map_err(|error| failed(error.into()))?;
         let socket = theirs.as_raw_fd().to_string();
         let mut command = Command::new(&path);
+        let verb = match target {
+            Target::Run(_) => "run",
+            Target::Attach(_) => "attach",
+        };
+        command.args([verb, "--socket", &socket]).args(with_door.then_some("--door"));
         match target {
-            Target::Run(program) => command.args(["run", "--socket", &socket, "--"]).args(program),
-            Target::Attach(namespace) => {
-                command.args(["attach", "--socket", &socket, "--namespace"]).arg(namespace)
-            }
+            Target::Run(program) => command.arg("--").args(program),
+            Target::Attach(namespace) => command.arg("--namespace").arg(namespace),
         };
         let child = command.spawn().map_err(failed)?;
         Ok(Self { socket: ours, child })
@@ -200,7 +210,7 @@ impl Helper {
     /// [`CaptureError`], mostly in the helper's words.
     pub fn captured(&mut self) -> Result<Captured, CaptureError> {
         let mut line = vec![0; LINE_BYTES_MAX];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(7))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let received = rustix::net::recvmsg(
             &self.socket,
@@ -209,7 +219,7 @@ impl Helper {
             RecvFlags::CMSG_CLOEXEC,
         )
         .map_err(|error| CaptureError::Silent(error.into()))?;
-        let mut descriptors = Vec::with_capacity(7);
+        let mut descriptors = Vec::with_capacity(DESCRIPTORS_MAX);
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(rights) = message {
                 descriptors.extend(rights);
@@ -221,6 +231,7 @@ impl Helper {
         if ready.version != HANDOVER_VERSION {
             return Err(CaptureError::Protocol("another version"));
         }
+        let door = if descriptors.len() == DESCRIPTORS_MAX { descriptors.pop() } else { None };
         let [tcp4, tcp6, udp4, udp6, raw4, raw6, owner] = <[OwnedFd; 7]>::try_from(descriptors)
             .map_err(|_| CaptureError::Protocol("not seven descriptors"))?;
         Ok(Captured {
@@ -228,6 +239,7 @@ impl Helper {
             datagrams: [udp4.into(), udp6.into()],
             raw: [raw4, raw6],
             owner,
+            door,
             ready,
         })
     }

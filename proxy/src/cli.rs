@@ -15,6 +15,7 @@ use crate::causes::in_words;
 use crate::commands::{self, ControlCommand};
 use crate::compiling;
 use crate::exit;
+use crate::inbound::Published;
 use crate::instance::{Instance, InstanceError, InstanceSettings, Loaded, random};
 use crate::log_command::{self, LogCommand};
 use crate::{report, workload};
@@ -78,6 +79,8 @@ When sluicegate ends, however it ends, the command ends too.
 Examples:
   sluicegate run -- curl https://example.org/          (no policy: refused, and told why)
   sluicegate run --policy sluicegate.toml -- ./agent
+  sluicegate run --policy sluicegate.toml --publish 8080 -- ./server
+                                        (http://127.0.0.1:8080/ leads to the server's port 8080)
   API_TOKEN=… sluicegate run --policy sluicegate.toml -- bash
                                         (a token that `env://API_TOKEN` names stays outside)";
 
@@ -110,6 +113,10 @@ struct InstanceOptions {
     /// The state folder: stores, what is changed at run time, and the log if not named
     #[arg(long, value_name = "DIR", env = "SLUICEGATE_STATE")]
     state: Option<PathBuf>,
+    /// Let connections in: `[ADDRESS:]PORT[:PORT]`, where the gate listens, by default on 127.0.0.1, and
+    /// which port of the workload it leads to, by default the same. May be given several times
+    #[arg(long = "publish", short = 'p', value_name = "PORT", value_parser = Published::parse)]
+    published: Vec<Published>,
     /// Make no control socket: nobody can ask or change the instance while it runs
     #[arg(long)]
     no_control: bool,
@@ -201,6 +208,7 @@ fn settings(options: &InstanceOptions, shares_files: bool) -> Result<InstanceSet
         state: options.state.clone(),
         control: !options.no_control,
         shares_files,
+        published: options.published.clone(),
         name,
     })
 }

@@ -39,6 +39,13 @@ const REPLACEMENT: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\nconnecti
 /// One read while a head is incomplete.
 const READ_BYTES: usize = 8 * 1024;
 
+/// What is still read behind a refused head, and dropped: to close with bytes unread resets the connection
+/// (RFC 1122 section 4.2.2.13), and the workload would lose the answer that says what was wrong.
+const LEFTOVER_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long it is waited for once the answer is out.
+const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Where in the stream of messages the reader is.
 enum Position {
     /// Before or in a head.
@@ -51,7 +58,7 @@ enum Position {
     Asked,
     /// No longer HTTP: everything passes.
     Left,
-    /// After a refused head: nothing more is read.
+    /// After a refused head: hyper reads nothing more.
     Over,
 }
 
@@ -72,6 +79,8 @@ pub struct HeadGuard<Io> {
     deadlines: Deadlines,
     deadline: Instant,
     timer: Pin<Box<Sleep>>,
+    /// Once our half is closed, the bytes read since.
+    leftover: Option<usize>,
 }
 
 impl<Io: AsyncRead + Unpin> HeadGuard<Io> {
@@ -90,6 +99,7 @@ impl<Io: AsyncRead + Unpin> HeadGuard<Io> {
             deadlines,
             deadline,
             timer: Box::pin(tokio::time::sleep_until(deadline)),
+            leftover: None,
         }
     }
 
@@ -341,6 +351,22 @@ impl<Io: AsyncRead + Unpin> HeadGuard<Io> {
     }
 }
 
+impl<Io: AsyncRead + Unpin> HeadGuard<Io> {
+    /// Reads what comes behind a refused head until the workload ends its half, within bounds.
+    fn poll_leftover(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(read) = self.leftover.filter(|&read| read < LEFTOVER_BYTES_MAX) {
+            self.held.clear();
+            self.held.reserve(READ_BYTES);
+            match poll_read_buf(Pin::new(&mut self.io), cx, &mut self.held) {
+                Poll::Ready(Ok(0) | Err(_)) => break,
+                Poll::Ready(Ok(more)) => self.leftover = Some(read + more),
+                Poll::Pending => return self.timer.as_mut().poll(cx),
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
 impl<Io: AsyncWrite + Unpin> HeadGuard<Io> {
     /// Writes interim responses out. Those that were begun stand before all that hyper writes.
     fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -383,7 +409,16 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HeadGuard<Io> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        let this = &mut *self;
+        if this.leftover.is_none() {
+            ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+            this.leftover = Some(0);
+            this.timer.as_mut().reset(Instant::now() + LEFTOVER_TIMEOUT);
+        }
+        match this.position {
+            Position::Over => this.poll_leftover(cx).map(Ok),
+            _ => Poll::Ready(Ok(())),
+        }
     }
 }
 

@@ -29,6 +29,7 @@ use crate::controller::{About, Beginning, Controller, Sealing};
 use crate::document::{Bundle, DocumentError};
 use crate::gate::{Gate, HANDLER_MEMORY_KIB_MAX, HANDLER_THREADS_MAX};
 use crate::generation::{Generation, GenerationError, Places};
+use crate::inbound::{self, Door, Entrance, Published};
 use crate::name_server::NameServer;
 use crate::state::{State, StateFile};
 use crate::trust::TrustError;
@@ -94,6 +95,15 @@ pub enum InstanceError {
         #[source]
         source: io::Error,
     },
+    /// A published address cannot be listened on.
+    #[error("cannot listen for --publish {published}")]
+    Publish {
+        /// Which.
+        published: Published,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The log cannot be written.
     #[error("the audit log cannot be used")]
     Log(#[source] AuditError),
@@ -125,7 +135,12 @@ impl InstanceError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Document { .. } | Self::Policy(_) | Self::Unusable(_) => exit::CONFIGURATION,
-            Self::Control { source, .. } if source.kind() == io::ErrorKind::AddrInUse => exit::TAKEN,
+            Self::Control { source, .. } | Self::Publish { source, .. }
+                if source.kind() == io::ErrorKind::AddrInUse =>
+            {
+                exit::TAKEN
+            }
+            Self::Publish { .. } => exit::UNAVAILABLE,
             Self::Log(_) | Self::System(..) | Self::State { .. } | Self::Control { .. } => exit::IO,
             Self::Trust(_) => exit::UNAVAILABLE,
             Self::Capture(error) => error.exit_code(),
@@ -145,6 +160,9 @@ impl InstanceError {
             Self::Control { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 Some("give each instance a --name of its own")
             }
+            Self::Publish { .. } => Some(
+                "give it an address of this machine and a port that nobody listens on; those below 1024 need root",
+            ),
             Self::Control { .. } => Some("see that the folder can be written to, or use --no-control"),
             _ => None,
         }
@@ -202,6 +220,8 @@ pub struct InstanceSettings {
     pub control: bool,
     /// Whether the workload is this user's and sees its files, as under `run`.
     pub shares_files: bool,
+    /// The ports of the workload's that are reached from outside.
+    pub published: Vec<Published>,
 }
 
 impl InstanceSettings {
@@ -240,6 +260,8 @@ pub struct Instance {
     gate: Arc<Gate>,
     beginning: Mutex<Option<Beginning>>,
     socket: Mutex<Option<ControlSocket>>,
+    /// Where connections come in; taken when it is served.
+    entrances: Mutex<Vec<Entrance>>,
 }
 
 impl Instance {
@@ -249,8 +271,17 @@ impl Instance {
     /// # Errors
     /// [`InstanceError`]; nothing was started then.
     pub fn prepare(settings: InstanceSettings, loaded: Loaded) -> Result<Self, InstanceError> {
-        let InstanceSettings { name, named, container_id, labels, log, state, control, shares_files } =
-            settings;
+        let InstanceSettings {
+            name,
+            named,
+            container_id,
+            labels,
+            log,
+            state,
+            control,
+            shares_files,
+            published,
+        } = settings;
         let identity = Arc::new(identity(&name, &container_id, labels));
         let state_folder = state_folder(state)?;
         // A workload that can put a file there could widen the policy of the next run.
@@ -269,12 +300,10 @@ impl Instance {
         let authority =
             CertificateAuthority::generate(&name, SystemTime::now()).map_err(InstanceError::Authority)?;
         let authority = Arc::new(authority);
+        let entrances = open(published)?;
         let socket = if control { Some(control_socket(&name)?) } else { None };
         let log_file = log_file(log.as_deref(), &state_folder, &name)?;
-        let destination = log_file.clone().map_or(Destination::Stdout, Destination::File);
-        let id = generation.id.to_string();
-        let log = Log::open(LogOptions { destination, instance: name.clone(), generation: id })
-            .map_err(InstanceError::Log)?;
+        let log = open_log(log_file.clone(), &name, &generation)?;
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let approvals = Approvals::new(events.clone());
         approvals.restore(state.remembered.clone());
@@ -309,12 +338,18 @@ impl Instance {
             gate,
             beginning,
             socket,
+            entrances: Mutex::new(entrances),
         })
     }
 
     /// The policy in force.
     pub fn generation(&self) -> Arc<Generation> {
         self.gate.generation()
+    }
+
+    /// Whether connections come in.
+    pub fn is_published(&self) -> bool {
+        !self.entrances.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// The authority's certificate.
@@ -369,6 +404,12 @@ impl Instance {
         for (socket, raw) in captured.datagrams.into_iter().zip(captured.raw) {
             let socket = UdpSocket::from_std(socket).map_err(failed)?;
             runtime.spawn(udp::serve(Arc::clone(&self.gate), socket, raw));
+        }
+        if let Some(door) = captured.door {
+            let door = Arc::new(Door::new(door, captured.ready.own_addresses).map_err(failed)?);
+            for entrance in self.entrances.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+                inbound::serve(&self.gate, entrance, &door).map_err(failed)?;
+            }
         }
         runtime.spawn(sweep(Arc::clone(&self.gate)));
         let beginning = self.beginning.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -430,6 +471,13 @@ fn base_policy(state: &State, loaded: &Loaded) -> Result<(Policy, PathBuf), Inst
     }
     let folder = loaded.bundle.as_ref().map_or_else(|| Path::new("/"), Bundle::folder);
     Ok((loaded.policy.clone(), folder.to_owned()))
+}
+
+fn open(published: Vec<Published>) -> Result<Vec<Entrance>, InstanceError> {
+    let open = |published: Published| {
+        published.open().map_err(|source| InstanceError::Publish { published, source })
+    };
+    published.into_iter().map(open).collect()
 }
 
 fn control_socket(name: &str) -> Result<ControlSocket, InstanceError> {
@@ -524,6 +572,12 @@ fn state_folder(chosen: Option<PathBuf>) -> Result<PathBuf, InstanceError> {
         tracing::warn!(folder = %folder.display(), %error, "the state folder cannot be made");
     }
     Ok(folder)
+}
+
+fn open_log(file: Option<PathBuf>, name: &str, generation: &Generation) -> Result<Log, InstanceError> {
+    let destination = file.map_or(Destination::Stdout, Destination::File);
+    let (instance, generation) = (name.to_owned(), generation.id.to_string());
+    Log::open(LogOptions { destination, instance, generation }).map_err(InstanceError::Log)
 }
 
 /// `-` is standard output; without a choice, a file of the instance's own.

@@ -43,6 +43,7 @@ pub mod generation;
 pub mod handling;
 pub mod head_guard;
 pub mod hop;
+pub mod inbound;
 pub mod instance;
 pub mod interim;
 pub mod log_command;

@@ -201,6 +201,10 @@ fn check_target(method: &str, target: &str) -> Result<(), HeadFault> {
     well_formed.then_some(()).ok_or(HeadFault::Target)
 }
 
+/// Hexadecimal digits of a chunk's size: as many as 64 bits have. Zeros before it would go on for ever, with
+/// not one byte for anybody.
+const CHUNK_SIZE_DIGITS_MAX: u8 = 16;
+
 /// Finds the end of a chunked body without keeping any of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ChunkedBody(Chunk);
@@ -209,7 +213,8 @@ pub struct ChunkedBody(Chunk);
 enum Chunk {
     #[default]
     SizeStart,
-    Size(u64),
+    /// What it is so far, and of how many digits.
+    Size(u64, u8),
     Extension(u64),
     SizeLineFeed(u64),
     Data(u64),
@@ -251,10 +256,13 @@ impl Chunk {
     fn next(self, byte: u8) -> Option<Self> {
         let digit = char::from(byte).to_digit(16).map(u64::from);
         Some(match (self, byte) {
-            (Self::SizeStart, _) => Self::Size(digit?),
-            (Self::Size(size), b'\r') => Self::SizeLineFeed(size),
-            (Self::Size(size), b';' | b' ' | b'\t') => Self::Extension(size),
-            (Self::Size(size), _) => Self::Size(size.checked_mul(16)?.checked_add(digit?)?),
+            (Self::SizeStart, _) => Self::Size(digit?, 1),
+            (Self::Size(size, _), b'\r') => Self::SizeLineFeed(size),
+            (Self::Size(size, _), b';' | b' ' | b'\t') => Self::Extension(size),
+            (Self::Size(_, CHUNK_SIZE_DIGITS_MAX), _) => return None,
+            (Self::Size(size, digits), _) => {
+                Self::Size(size.checked_mul(16)?.checked_add(digit?)?, digits + 1)
+            }
             (Self::Extension(size), b'\r') => Self::SizeLineFeed(size),
             (Self::Extension(_), b'\n') => return None,
             (Self::Extension(size), _) => Self::Extension(size),
@@ -379,7 +387,15 @@ mod tests {
 
     #[test]
     fn broken_chunks_are_found() {
-        for bad in ["\r\n", "g\r\n", "1\nab", "1\r\nabc\r\n", "fffffffffffffffff\r\n", "0\r\nx\n"] {
+        for bad in [
+            "\r\n",
+            "g\r\n",
+            "1\nab",
+            "1\r\nabc\r\n",
+            "fffffffffffffffff\r\n",
+            "00000000000000001\r\n",
+            "0\r\nx\n",
+        ] {
             assert!(ChunkedBody::default().advance(bad.as_bytes()).is_err(), "{bad:?}");
         }
     }

@@ -2,10 +2,10 @@
 //!
 //! **Invariant:** no request leaves but through [`Sending::send`], and no secret is on before it.
 
-use http::header::{ACCEPT_ENCODING, IF_RANGE, RANGE, UPGRADE};
-use http::{Request, Response, request, response};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, IF_RANGE, RANGE, UPGRADE};
+use http::{HeaderName, Request, Response, request, response};
 use http_body::Body as _;
-use sluicegate_policy::{DenyReason, Edits, Refusal, SecretName};
+use sluicegate_policy::{DenyReason, Edits, HeaderEdit, Refusal, SecretName};
 
 use crate::audit::{AuditRecord, Verdict};
 use crate::body::{Progress, RequestBody};
@@ -80,6 +80,7 @@ impl Sending<'_> {
             record.credentials.clear();
             return Err(Failure::Refused(refusal));
         }
+        request.body_mut().bar_trailers(self.slot_names());
         let upstream = &self.generation.upstream;
         let sent = match &asked {
             None => Box::pin(upstream.send(self.origin, request, progress)).await,
@@ -104,6 +105,17 @@ impl Sending<'_> {
         record.status = record.upstream_status;
         hop::strip_response(answered.response.headers_mut());
         Ok(answered)
+    }
+
+    /// The headers that are set and removed.
+    fn slot_names(&self) -> Vec<HeaderName> {
+        let of = |edits: &Edits| {
+            let names = edits.headers.iter().map(|edit| match edit {
+                HeaderEdit::Remove(name) | HeaderEdit::Set(name, _) => name.clone(),
+            });
+            names.chain(edits.basic_auth.as_ref().map(|_| AUTHORIZATION)).collect::<Vec<_>>()
+        };
+        self.edits.iter().flat_map(|edits| of(edits)).collect()
     }
 
     /// Puts what asks for an upgrade on the head, or takes it off.

@@ -70,7 +70,8 @@ pub fn run(
     started: impl FnOnce(&crate::capture::Ready),
 ) -> Result<u8, InstanceError> {
     process::harden().map_err(|error| InstanceError::System("protect this process", error))?;
-    let mut helper = Helper::start(&Target::Run(program)).map_err(InstanceError::Capture)?;
+    let mut helper =
+        Helper::start(&Target::Run(program), instance.is_published()).map_err(InstanceError::Capture)?;
     let mut plan = plan(instance)?;
     let warning =
         trust::extend(&mut plan, instance.authority_pem(), &caller_trust()).map_err(InstanceError::Trust)?;

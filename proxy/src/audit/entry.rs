@@ -76,9 +76,9 @@ pub struct Entry {
     pub upstream_version: Option<http::Version>,
     /// The TLS version between the workload and the gate, such as `TLSv1_3`.
     pub tls: Option<&'static str>,
-    /// Where the workload connected from. The workload can forge it.
+    /// Where the workload connected from, which it can forge; or who came in.
     pub client: Option<SocketAddr>,
-    /// Where the workload meant to connect to.
+    /// Where the workload meant to connect to, or who came in did.
     pub original_destination: Option<SocketAddr>,
     /// Where the gate connected to.
     pub upstream: Option<SocketAddr>,
@@ -112,7 +112,7 @@ pub struct Entry {
     pub(super) kind: Kind,
     pub(super) began: SystemTime,
     pub(super) started: Instant,
-    /// From the beginning to the drop; exchanges, fetches and flows only.
+    /// From the beginning to the drop; exchanges, fetches, flows and what came in only.
     pub(super) duration: Option<Duration>,
     pub(super) path: Option<String>,
     pub(super) detail: Option<String>,
@@ -287,7 +287,7 @@ impl Entry {
 
     /// Makes the entry fit to be queued: it gets its end, a verdict, and its bounds.
     pub(super) fn finish(&mut self) {
-        if matches!(self.kind, Kind::Exchange | Kind::Fetch | Kind::Flow) {
+        if matches!(self.kind, Kind::Exchange | Kind::Fetch | Kind::Flow | Kind::Inbound) {
             self.duration = Some(self.started.elapsed());
             if self.verdict.is_none() {
                 self.verdict = Some(Verdict::Failed);

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// What became of an exchange, a flow or a question.
+/// What became of an exchange, a flow, a connection that came in or a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -23,6 +23,8 @@ pub enum Kind {
     Exchange,
     /// An opaque flow: bytes that were passed on, or refused, unread.
     Flow,
+    /// A connection that came in by a published port, passed on unread.
+    Inbound,
     /// A request that a handler sent, and its response.
     Fetch,
     /// A question to the resolver.
@@ -35,8 +37,8 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind there is.
-    pub const ALL: [Self; 6] =
-        [Self::Exchange, Self::Flow, Self::Fetch, Self::Dns, Self::Handler, Self::Control];
+    pub const ALL: [Self; 7] =
+        [Self::Exchange, Self::Flow, Self::Inbound, Self::Fetch, Self::Dns, Self::Handler, Self::Control];
 
     /// The word that stands in the log.
     #[must_use]
@@ -44,6 +46,7 @@ impl Kind {
         match self {
             Self::Exchange => "exchange",
             Self::Flow => "flow",
+            Self::Inbound => "inbound",
             Self::Fetch => "fetch",
             Self::Dns => "dns",
             Self::Handler => "handler",

@@ -129,7 +129,8 @@ fn put<M: SerializeMap>(
 /// Exchanges, fetches and flows always say how many bytes went each way; nothing else has any.
 fn count_of(entry: &Entry, counter: Option<&Arc<AtomicU64>>) -> Option<u64> {
     let counted = counter.map(|counter| counter.load(Ordering::Relaxed));
-    matches!(entry.kind, Kind::Exchange | Kind::Fetch | Kind::Flow).then(|| counted.unwrap_or(0))
+    matches!(entry.kind, Kind::Exchange | Kind::Fetch | Kind::Flow | Kind::Inbound)
+        .then(|| counted.unwrap_or(0))
 }
 
 /// Milliseconds with three digits after the point.

@@ -137,6 +137,16 @@ impl Log {
         AuditRecord::new(self.clone(), entry)
     }
 
+    /// Begins the record of a connection that came in, from `client` to a published address.
+    #[must_use]
+    pub fn inbound(&self, client: SocketAddr, published: SocketAddr) -> AuditRecord {
+        let mut entry = Entry::new(Kind::Inbound);
+        entry.protocol = Some(Protocol::Tcp);
+        entry.client = Some(client);
+        entry.original_destination = Some(published);
+        AuditRecord::new(self.clone(), entry)
+    }
+
     /// Begins the record of a DNS answer.
     #[must_use]
     pub fn dns(&self, name: impl Into<String>, question_type: impl Into<String>) -> AuditRecord {

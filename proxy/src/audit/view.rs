@@ -126,6 +126,7 @@ impl Shown {
     fn deed(&self) -> String {
         match self.kind.as_str() {
             "dns" => format!("DNS {}", self.question_type.as_deref().unwrap_or("?")),
+            "inbound" => "TCP in".to_owned(),
             "flow" => self.protocol.as_deref().unwrap_or("flow").to_uppercase(),
             "control" => self.action.clone().unwrap_or_default(),
             "handler" => self.level.clone().unwrap_or_default(),

@@ -17,6 +17,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderName;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -91,13 +92,18 @@ impl RequestBody {
         Self::held(HeldBody::Bytes(body), bytes, Duration::MAX)
     }
 
+    /// No body.
+    pub fn empty() -> Self {
+        Self { moving: None, waits: None }
+    }
+
     /// A body that the gate held for a handler. It counts into `bytes`, and gives its own connection
     /// back at its end.
     pub fn held(mut body: HeldBody, bytes: Arc<AtomicU64>, idle: Duration) -> (Self, Progress) {
         let progress = Progress { bytes: Arc::clone(&bytes) };
         if body.is_end_stream() {
             body.release();
-            return (Self { moving: None, waits: None }, progress);
+            return (Self::empty(), progress);
         }
         let moving = Some(Box::new(Moving::new(body, bytes, idle)));
         (Self { moving, waits: None }, progress)
@@ -110,6 +116,14 @@ impl RequestBody {
             moving.tap = tap;
         }
         self
+    }
+
+    /// Takes these fields off its trailers: what is set or removed in the head must not come in again
+    /// behind the body.
+    pub fn bar_trailers(&mut self, names: Vec<HeaderName>) {
+        if let Some(moving) = &mut self.moving {
+            moving.barred = names;
+        }
     }
 
     /// Holds it back until the upstream gives leave, or a moment is over.

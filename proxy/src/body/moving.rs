@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
@@ -26,6 +26,8 @@ pub(super) struct Moving {
     bytes: Arc<AtomicU64>,
     idle: IdleDeadline,
     pub(super) tap: Option<Tap>,
+    /// Fields that its trailers must not have.
+    pub(super) barred: Vec<HeaderName>,
     scrub: Option<Box<Scrub>>,
 }
 
@@ -38,7 +40,8 @@ struct Scrub {
 
 impl Moving {
     pub(super) fn new(held: HeldBody, bytes: Arc<AtomicU64>, idle: Duration) -> Self {
-        let mut moving = Self { held, bytes, idle: IdleDeadline::new(idle), tap: None, scrub: None };
+        let idle = IdleDeadline::new(idle);
+        let mut moving = Self { held, bytes, idle, tap: None, barred: Vec::new(), scrub: None };
         moving.release_if_over();
         moving
     }
@@ -63,7 +66,7 @@ impl Moving {
                 tap.take(data);
             }
         }
-        frame
+        if self.barred.is_empty() { frame } else { frame.map_ok(|frame| without(frame, &self.barred)) }
     }
 
     fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
@@ -124,6 +127,19 @@ impl Moving {
             }
         }
         hint
+    }
+}
+
+/// A frame, without these fields where it has trailers.
+fn without(frame: Frame<Bytes>, barred: &[HeaderName]) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            for name in barred {
+                trailers.remove(name);
+            }
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
     }
 }
 

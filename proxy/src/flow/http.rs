@@ -1,5 +1,6 @@
 //! Plain or decrypted HTTP of a workload, handed to hyper within its limits.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use sluicegate_policy::Scheme;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::Told;
+use super::{FlowError, Told};
 use crate::activity::Activity;
 use crate::exchange::{Connection, Exchanges};
 use crate::gate::Gate;
@@ -59,11 +60,15 @@ where
 }
 
 /// Serves HTTP/2 until either side ends it.
-pub(super) async fn serve_http2<Io>(gate: &Arc<Gate>, told: Told, io: Io)
+///
+/// # Errors
+/// [`FlowError::Http2`] where it was the gate that ended it, because of what the workload sent.
+pub(super) async fn serve_http2<Io>(gate: &Arc<Gate>, told: Told, io: Io) -> Result<(), FlowError>
 where
     Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let activity = Arc::<Activity>::default();
+    let name = told.name.clone();
     let served = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
@@ -89,9 +94,21 @@ where
             Err(_) => begun = activity.begun(),
         }
     };
-    if let Err(error) = result {
-        tracing::debug!(%error, "a connection of the workload ended");
+    match result {
+        Err(source) if is_workloads_fault(&source) => Err(FlowError::Http2 { name, source }),
+        Err(error) => {
+            tracing::debug!(%error, "a connection of the workload ended");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
     }
+}
+
+/// Whether the library ended a connection with a GOAWAY of its own (RFC 9113 section 5.4.1). All else is a
+/// connection that broke, or that the workload gave up.
+fn is_workloads_fault(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| cause.is_go_away() && cause.is_library())
 }
 
 fn exchanges(gate: &Arc<Gate>, told: Told, activity: Arc<Activity>) -> Exchanges {

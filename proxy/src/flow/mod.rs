@@ -35,7 +35,7 @@ const SERVER_FIRST_AFTER: Duration = Duration::from_millis(300);
 /// and MySQL. Who is silent there waits for the server, and not to be refused ten seconds later.
 const SERVER_FIRST_PORTS: [u16; 7] = [21, 22, 25, 110, 143, 587, 3306];
 
-/// Why a connection ended before its first request.
+/// Why the gate ended a connection without an answer that says so.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FlowError {
@@ -54,6 +54,15 @@ pub enum FlowError {
         #[source]
         source: TlsError,
     },
+    /// What it sent is not HTTP/2; it was told by GOAWAY.
+    #[error("the workload broke the rules of HTTP/2")]
+    Http2 {
+        /// The name that its TLS was for.
+        name: Option<Host>,
+        /// The rule, as far as the library tells.
+        #[source]
+        source: hyper::Error,
+    },
 }
 
 impl FlowError {
@@ -65,6 +74,7 @@ impl FlowError {
             Self::Sniff(SniffError::Hello(_) | SniffError::OldTls) => "tls_handshake_failed",
             Self::Sniff(_) => DenyReason::UnknownProtocol.as_str(),
             Self::Tls { .. } => "tls_handshake_failed",
+            Self::Http2 { .. } => DenyReason::MalformedRequest.as_str(),
         }
     }
 
@@ -97,7 +107,9 @@ pub async fn serve(gate: Arc<Gate>, accepted: Accepted) {
         let mut record = from.record(&gate, &named);
         record.verdict = Some(error.verdict());
         match &error {
-            FlowError::Tls { name: Some(name), .. } => record.host = Some(name.to_string()),
+            FlowError::Tls { name: Some(name), .. } | FlowError::Http2 { name: Some(name), .. } => {
+                record.host = Some(name.to_string());
+            }
             // An address that stands for no name says nothing that the destination does not.
             _ if held.is_none() => record.host = None,
             _ => {}
@@ -136,7 +148,7 @@ async fn try_serve(gate: &Arc<Gate>, accepted: Accepted, named: &Authority) -> R
             return serve_tls(gate, from, greeting).await;
         }
         Protocol::Http1(io) => http::serve_http1(gate, from.plain(), io).await,
-        Protocol::Http2PriorKnowledge(io) => http::serve_http2(gate, from.plain(), io).await,
+        Protocol::Http2PriorKnowledge(io) => return http::serve_http2(gate, from.plain(), io).await,
         Protocol::Opaque { seen, io } => {
             let generation = gate.generation();
             let asking = Asking { gate, generation: &generation, from, authority: named, sni: None };
@@ -241,10 +253,9 @@ async fn serve_tls(gate: &Arc<Gate>, from: From, greeting: Greeting) -> Result<(
     let session = io.get_ref().1;
     let told = Told { from, name: Some(name), sni, version: session.protocol_version() };
     if session.alpn_protocol() == Some(b"h2") {
-        http::serve_http2(gate, told, io).await;
-    } else {
-        http::serve_http1(gate, told, io).await;
+        return http::serve_http2(gate, told, io).await;
     }
+    http::serve_http1(gate, told, io).await;
     Ok(())
 }
 

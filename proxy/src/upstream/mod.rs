@@ -16,12 +16,15 @@ mod tls;
 mod upgrade;
 mod way;
 
+use std::error::Error as _;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::{Request, Response};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use sluicegate_policy::{Authority, Policy};
@@ -150,17 +153,21 @@ impl Upstream {
                     (sender, address, false)
                 }
             };
-            match self.exchange(sender, request, origin, progress).await {
+            let (head, body) = request.into_parts();
+            let spare = (reused && head.method.is_safe() && body.is_end_stream()).then(|| head.clone());
+            match self.exchange(sender, Request::from_parts(head, body), origin, progress).await {
                 Ok((response, sender)) => {
                     let lease = sender.map(|sender| Lease { slot, sender, address });
                     return Ok(Answered { response, lease, address, connect, retries, granted: None });
                 }
-                // Only what hyper hands back unsent is sent again, and only once.
-                Err(Failed::Unsent(again)) if reused && retries == 0 => {
-                    request = *again;
-                    retries = 1;
-                }
-                Err(failed) => return Err(failed.into_error()),
+                // What hyper hands back unsent is sent again, and what may be repeated (RFC 9110 section
+                // 9.2.2): servers close connections that were kept, and it is us who kept this one. Only
+                // once, since the next connection is new.
+                Err(Failed::Unsent(again)) if reused => (request, retries) = (*again, 1),
+                Err(failed) => match spare.filter(|_| failed.is_unanswered()) {
+                    Some(head) => (request, retries) = (Request::from_parts(head, RequestBody::empty()), 1),
+                    None => return Err(failed.into_error()),
+                },
             }
         }
     }
@@ -260,6 +267,12 @@ enum Failed {
 }
 
 impl Failed {
+    /// Whether the connection ended while the answer was waited for.
+    fn is_unanswered(&self) -> bool {
+        let Self::Error(UpstreamError::Http(error)) = self else { return false };
+        error.is_incomplete_message() || error.source().is_some_and(|source| source.is::<io::Error>())
+    }
+
     fn into_error(self) -> UpstreamError {
         match self {
             Self::Unsent(_) => UpstreamError::Closed,
