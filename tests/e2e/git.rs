@@ -1,10 +1,8 @@
 //! git over HTTPS, from and to a real `git http-backend` that demands a token.
 
-use std::path::PathBuf;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use e2e::{Nginx, Outcome, Running, World, assert_token_absent, new_token, with_token_scan};
+use e2e::{GitBackend, Nginx, Outcome, World, assert_token_absent, new_token, with_token_scan};
 
 const POLICY: &str = r#"
 version = 1
@@ -25,49 +23,23 @@ const IDENTITY: &str = "-c user.name=Agent -c user.email=agent@example.test -c i
 /// A repository with one commit, behind nginx, for whoever shows the token.
 struct GitServer<'world> {
     world: &'world World,
-    repository: PathBuf,
+    backend: GitBackend<'world>,
     nginx: Nginx<'world>,
     token: String,
     basic: String,
-    _fcgiwrap: Running<'world>,
 }
 
 impl<'world> GitServer<'world> {
     fn start(world: &'world World) -> Self {
         let token = new_token();
         let basic = BASE64.encode(format!("agent:{token}"));
-        let (projects, socket) = (world.path("projects"), world.path("fcgiwrap.sock"));
-        let repository = projects.join("project.git");
-        let seed = format!(
-            "git {IDENTITY} init -q --bare {repository} && git -C {repository} config http.receivepack true \
-             && git {IDENTITY} init -q seed && cd seed && echo hello >README && git add README \
-             && git {IDENTITY} commit -q -m 'First commit' && git push -q {repository} main",
-            repository = repository.display(),
-        );
-        let folder = world.path("");
-        let shell =
-            |script: &str| world.root_job(world.origin_namespace(), ["sh", "-c", script]).folder(&folder);
-        shell(&seed).run().assert_success();
-        let backend = format!("{}/git-http-backend", shell("git --exec-path").run().stdout.trim());
-        let listen = format!("unix:{}", socket.display());
-        let fcgiwrap = world.root_job(world.origin_namespace(), ["fcgiwrap", "-f", "-s", &listen]).spawn();
-        let locations = format!(
-            r#"
-    location / {{
-      add_header WWW-Authenticate 'Basic realm="git"' always;
-      if ($http_authorization != "Basic {basic}") {{ return 401; }}
-      include /etc/nginx/fastcgi_params;
-      fastcgi_param SCRIPT_FILENAME {backend};
-      fastcgi_param GIT_PROJECT_ROOT {projects};
-      fastcgi_param GIT_HTTP_EXPORT_ALL "";
-      fastcgi_param PATH_INFO $uri;
-      fastcgi_param REMOTE_USER agent;
-      fastcgi_pass {listen};
-    }}"#,
-            projects = projects.display(),
-        );
-        let nginx = Nginx::start(world, "git.test", 8443, &locations);
-        Self { world, repository, nginx, token, basic, _fcgiwrap: fcgiwrap }
+        let backend = GitBackend::start(world);
+        let location = backend.location(&format!(
+            r#"add_header WWW-Authenticate 'Basic realm="git"' always;
+      if ($http_authorization != "Basic {basic}") {{ return 401; }}"#
+        ));
+        let nginx = Nginx::start(world, "git.test", 8443, &location);
+        Self { world, backend, nginx, token, basic }
     }
 
     /// A shell script of the workload's, behind a gate that has the token.
@@ -134,7 +106,7 @@ fn git_push_gets_its_credential() {
          && git {IDENTITY} commit -q -m 'Large file' && git push -q origin HEAD:main && git rev-parse HEAD"
     );
     let outcome = server.run(&script);
-    let repository = server.repository.display().to_string();
+    let repository = server.backend.repository().display().to_string();
     let arrived =
         world.root_job(world.origin_namespace(), ["git", "-C", &repository, "rev-parse", "main"]).run();
     arrived.assert_success().assert_stdout(&outcome.stdout);

@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use e2e::{Nginx, ORIGIN_IPV4, Outcome, World, assert_token_absent, new_token, with_token_scan};
+use e2e::{
+    Nginx, ORIGIN_IPV4, Outcome, World, assert_token_absent, new_token, npm_registry, python_registry,
+    with_token_scan,
+};
 
 const POLICY: &str = r#"
 version = 1
@@ -59,14 +62,7 @@ const DEADLINE: std::time::Duration = std::time::Duration::from_secs(150);
 #[test]
 fn pip_install_gets_its_credential() {
     let world = World::new("pip");
-    let packages = world.path("packages").display().to_string();
-    let make = world.root_job(world.origin_namespace(), ["/usr/bin/python3", "-c", MAKE_WHEEL, &packages]);
-    make.run().assert_success();
-    let (server, host, port) =
-        (world.test_dependency("py/bin/pypi-server"), BEHIND.ip().to_string(), BEHIND.port().to_string());
-    let command = [server.as_str(), "run", "--disable-fallback", "-i", &host, "-p", &port, &packages];
-    let _registry = world.root_job(world.origin_namespace(), command).spawn();
-    world.wait_for_listener(BEHIND);
+    let _registry = python_registry(&world, BEHIND, &[]);
     let outcome = install(
         &world,
         "pypi.test",
@@ -80,18 +76,7 @@ fn pip_install_gets_its_credential() {
 #[test]
 fn npm_install_gets_its_credential() {
     let world = World::new("npm");
-    world.file(
-        "verdaccio/config.yaml",
-        VERDACCIO.replace("@FOLDER@", &world.path("verdaccio").display().to_string()),
-    );
-    let (server, config) =
-        (world.test_dependency("npm/node_modules/.bin/verdaccio"), world.path("verdaccio/config.yaml"));
-    let command =
-        [server, "-c".to_owned(), config.display().to_string(), "-l".to_owned(), BEHIND.to_string()];
-    let _registry =
-        world.root_job(world.origin_namespace(), command).env("HOME", world.path("verdaccio")).spawn();
-    world.wait_for_listener(BEHIND);
-    publish(&world);
+    let _registry = npm_registry(&world, BEHIND);
     let outcome = install(
         &world,
         "npm.test",
@@ -101,38 +86,3 @@ fn npm_install_gets_its_credential() {
     );
     outcome.assert_stdout("hello from a package\n");
 }
-
-/// Publishes a package at the registry itself, as its author would.
-fn publish(world: &World) {
-    let manifest = r#"{ "name": "gatecheck", "version": "1.0.0", "main": "index.js" }"#;
-    world.file("package/package.json", manifest);
-    world.file("package/index.js", "module.exports = 'hello from a package';\n");
-    // The registry lets everybody publish; npm wants to see some token nevertheless.
-    world.file("package/.npmrc", format!("//{BEHIND}/:_authToken=any\n"));
-    let registry = format!("http://{BEHIND}/");
-    let command = ["npm", "publish", "--no-update-notifier", "--registry", &registry];
-    let job = world.root_job(world.origin_namespace(), command).folder(world.path("package"));
-    job.env("HOME", world.path("verdaccio")).run().assert_success();
-}
-
-const VERDACCIO: &str = "
-storage: @FOLDER@/storage
-max_body_size: 10mb
-web: { enable: false }
-auth: { htpasswd: { file: @FOLDER@/htpasswd } }
-packages:
-  '**': { access: $all, publish: $all }
-log: { type: stdout, format: json, level: warn }
-";
-
-/// A wheel is a zip file with three files of metadata.
-const MAKE_WHEEL: &str = r#"
-import os, sys, zipfile
-folder, info = sys.argv[1], "gatecheck-1.0.0.dist-info/"
-os.makedirs(folder)
-with zipfile.ZipFile(f"{folder}/gatecheck-1.0.0-py3-none-any.whl", "w") as wheel:
-    wheel.writestr("gatecheck.py", "GREETING = 'hello from a wheel'\n")
-    wheel.writestr(info + "METADATA", "Metadata-Version: 2.1\nName: gatecheck\nVersion: 1.0.0\n")
-    wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\nGenerator: by hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-    wheel.writestr(info + "RECORD", f"gatecheck.py,,\n{info}METADATA,,\n{info}WHEEL,,\n{info}RECORD,,\n")
-"#;

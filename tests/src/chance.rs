@@ -17,21 +17,24 @@ impl Chance {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % end as u64).unwrap()
+        usize::try_from(self.0 % end as u64).expect("less than a number of this type")
     }
 
     /// The message with one to three bytes changed, put in, left out or repeated; new ones are of
-    /// `alphabet`.
+    /// `alphabet`. Neither may be empty.
     pub fn mutate(&mut self, message: &[u8], alphabet: &[u8]) -> Vec<u8> {
         let mut mutated = message.to_vec();
         for _ in 0..=self.below(3) {
-            let (at, byte) = (self.below(mutated.len()), alphabet[self.below(alphabet.len())]);
-            match self.below(4) {
-                0 => mutated[at] = byte,
-                1 => mutated.insert(at, byte),
-                2 => drop(mutated.remove(at)),
-                _ => mutated.insert(at, mutated[at]),
-            }
+            let at = self.below(mutated.len());
+            let old = mutated.remove(at);
+            let new = *alphabet.get(self.below(alphabet.len())).expect("an alphabet");
+            let put: &[u8] = match self.below(4) {
+                0 => &[new],
+                1 => &[new, old],
+                2 => &[],
+                _ => &[old, old],
+            };
+            drop(mutated.splice(at..at, put.iter().copied()));
         }
         mutated
     }

@@ -22,32 +22,43 @@
 )]
 
 mod certificates;
+mod chance;
 mod dig;
 mod dns;
 mod gate;
+mod git_backend;
 mod job;
 mod namespace;
 mod nginx;
 mod origin;
+mod postgres;
 mod python_server;
+mod registries;
 mod reply;
 mod site;
+mod sshd;
 mod token;
 mod told;
+pub mod tonic_client;
 mod unbound;
 mod world;
 
 pub use certificates::{Identity, TestAuthority};
+pub use chance::Chance;
 pub use dig::{Answer, DIG, dig};
 pub use dns::Dns;
 pub use gate::{Attached, Gate};
+pub use git_backend::GitBackend;
 pub use job::{Job, Outcome, Running};
 pub use namespace::{Arrivals, Namespace};
 pub use nginx::Nginx;
 pub use origin::{Handshake, Origin, OriginConfig, Received, TcpServer};
+pub use postgres::Postgres;
 pub use python_server::PythonServer;
+pub use registries::{npm_registry, python_registry};
 pub use reply::{Reply, pseudo_random_chunks, pseudo_random_sha256, sha256_hex};
 pub use site::Site;
+pub use sshd::Sshd;
 pub use token::{assert_token_absent, new_token, with_token_scan};
 pub use told::{answer, assert_line, curl, of_kind};
 pub use unbound::{Speaks, Unbound};

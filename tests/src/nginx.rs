@@ -19,9 +19,13 @@ impl<'world> Nginx<'world> {
     /// Starts one for `name` on a port of [`ORIGIN_IPV4`]; `locations` is what stands in its `server`
     /// block, and may use the paths of this world.
     pub fn start(world: &'world World, name: &str, port: u16, locations: &str) -> Self {
+        Self::start_at(world, name, SocketAddr::new(ORIGIN_IPV4.into(), port), locations)
+    }
+
+    /// Starts one at an address of the origin namespace.
+    pub fn start_at(world: &'world World, name: &str, address: SocketAddr, locations: &str) -> Self {
         let folder = world.path(&format!("nginx-{name}"));
         fs::create_dir_all(&folder).expect("make a folder");
-        let address = SocketAddr::new(ORIGIN_IPV4.into(), port);
         let (certificate, key) = world.certificate_files(&[name]);
         let config = CONFIG
             .replace("@FOLDER@", &folder.display().to_string())

@@ -36,7 +36,7 @@ impl<'world> Unbound<'world> {
         };
         let (certificate, key) = world.certificate_files(&["dns.test"]);
         let mut text = format!(
-            "server:\n  directory: \"{}\"\n  username: \"\"\n  chroot: \"\"\n  pidfile: \"\"\n  use-syslog: no\n  \
+            "server:\n  directory: \"{}\"\n  username: \"\"\n  chroot: \"\"\n  pidfile: \"\"\n  use-syslog: no\n  rrset-roundrobin: no\n  \
              interface: {ORIGIN_IPV4}@{port}\n  access-control: 0.0.0.0/0 allow\n  do-ip6: no\n  do-udp: {}\n  \
              tls-service-key: \"{}\"\n  tls-service-pem: \"{}\"\n  local-zone: \"{zone}\" static\n",
             world.path("").display(),

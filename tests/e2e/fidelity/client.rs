@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tokio_rustls::TlsConnector;
 
 use crate::support::{ANYWHERE, DEADLINE};
@@ -53,31 +53,63 @@ impl Line {
     }
 
     /// Sends a request to `https://api.test`, and gives the answer's head to `then`.
-    pub(crate) fn ask<T, F>(self, mut request: Request<Body>, then: impl FnOnce(Response<Incoming>) -> F) -> T
+    pub(crate) fn ask<T, F>(self, request: Request<Body>, then: impl FnOnce(Response<Incoming>) -> F) -> T
     where
         F: Future<Output = T>,
     {
-        let is_http2 = self.version == Version::HTTP_2;
-        if is_http2 {
-            *request.uri_mut() = format!("https://api.test{}", request.uri().path()).parse().unwrap();
-        } else {
-            request.headers_mut().insert("host", "api.test".parse().unwrap());
-        }
+        self.speak(async |mut sender| then(sender.send(request).await).await)
+    }
+
+    /// The connection itself, for bytes in TLS that no library would send.
+    pub(crate) fn raw(self) -> StreamOwned<ClientConnection, TcpStream> {
+        self.io.set_nonblocking(false).unwrap();
+        self.io.set_read_timeout(Some(DEADLINE)).unwrap();
+        let name = ServerName::try_from("api.test").unwrap();
+        StreamOwned::new(ClientConnection::new(self.config, name).unwrap(), self.io)
+    }
+
+    /// Gives what sends requests to `https://api.test` on this connection to `calls`.
+    pub(crate) fn speak<T>(self, calls: impl AsyncFnOnce(Sender) -> T) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let io = tokio::net::TcpStream::from_std(self.io).unwrap();
             let name = ServerName::try_from("api.test").unwrap();
             let io = TokioIo::new(TlsConnector::from(self.config).connect(name, io).await.unwrap());
-            if is_http2 {
-                let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+            let sender = if self.version == Version::HTTP_2 {
+                let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
                 tokio::spawn(connection);
-                then(sender.send_request(request).await.unwrap()).await
+                Sender::Http2(sender)
             } else {
-                let (mut sender, connection) = http1::handshake(io).await.unwrap();
+                let (sender, connection) = http1::handshake(io).await.unwrap();
                 tokio::spawn(connection);
-                then(sender.send_request(request).await.unwrap()).await
-            }
+                Sender::Http1(sender)
+            };
+            calls(sender).await
         })
+    }
+}
+
+/// Sends requests to `https://api.test` on one connection.
+pub(crate) enum Sender {
+    /// One after the other.
+    Http1(http1::SendRequest<Body>),
+    /// As many at once as there are clones.
+    Http2(http2::SendRequest<Body>),
+}
+
+impl Sender {
+    /// Sends one, and waits for the answer's head.
+    pub(crate) async fn send(&mut self, mut request: Request<Body>) -> Response<Incoming> {
+        match self {
+            Self::Http1(sender) => {
+                request.headers_mut().insert("host", "api.test".parse().unwrap());
+                sender.send_request(request).await.unwrap()
+            }
+            Self::Http2(sender) => {
+                *request.uri_mut() = format!("https://api.test{}", request.uri().path()).parse().unwrap();
+                sender.send_request(request).await.unwrap()
+            }
+        }
     }
 }
 

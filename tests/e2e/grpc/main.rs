@@ -4,3 +4,6 @@
 
 mod calls;
 mod support;
+mod tonic_calls;
+mod tonic_client;
+mod tonic_server;

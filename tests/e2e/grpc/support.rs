@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use e2e::{Attached, Job, ORIGIN_IPV4, PythonServer, World};
 use serde_json::Value;
 
-const PLAIN: SocketAddr = SocketAddr::new(IpAddr::V4(ORIGIN_IPV4), 50051);
-const TLS: SocketAddr = SocketAddr::new(IpAddr::V4(ORIGIN_IPV4), 8443);
+/// Where servers listen without TLS, and with it.
+pub(crate) const PLAIN: SocketAddr = SocketAddr::new(IpAddr::V4(ORIGIN_IPV4), 50051);
+pub(crate) const TLS: SocketAddr = SocketAddr::new(IpAddr::V4(ORIGIN_IPV4), 8443);
 
 /// Where clients call: without TLS, which is HTTP/2 with prior knowledge, and with it.
 pub(crate) const TARGETS: [(&str, &str); 2] = [("api.test:50051", "plain"), ("api.test:443", "tls")];
@@ -30,8 +31,7 @@ impl<'world> Server<'world> {
 
     /// A document with this text, by which `api.test` is found here.
     pub(crate) fn policy(&self, text: &str) -> String {
-        let found = [("api.test:50051", PLAIN), ("api.test:443", TLS)];
-        format!("version = 1\n{text}\n{}", self.world.upstream(&found))
+        policy(self.world, text)
     }
 
     /// Waits until it has seen this for the `count`th time, and says what it saw then.
@@ -40,6 +40,12 @@ impl<'world> Server<'world> {
         let of_kind = |event: &Value| event["event"] == kind;
         self.python.wait_for(|events| events.into_iter().filter(of_kind).nth(count - 1))
     }
+}
+
+/// A document with this text, by which `api.test` is found where the servers of these tests listen.
+pub(crate) fn policy(world: &World, text: &str) -> String {
+    let found = [("api.test:50051", PLAIN), ("api.test:443", TLS)];
+    format!("version = 1\n{text}\n{}", world.upstream(&found))
 }
 
 /// A client in the sealed namespace that begins with `client.py`. It is run by root, since the packages of

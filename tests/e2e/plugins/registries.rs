@@ -4,7 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use e2e::{Nginx, ORIGIN_IPV4, Origin, Outcome, Received, Reply, Running, World, sha256_hex};
+use e2e::{
+    Nginx, ORIGIN_IPV4, Origin, Outcome, Received, Reply, World, npm_registry, python_registry, sha256_hex,
+};
 
 use crate::support::{document, gate, handler_lines};
 
@@ -46,32 +48,10 @@ fn assert_logged(outcome: &Outcome, messages: &[&str]) {
     }
 }
 
-fn verdaccio(world: &World) -> Running<'_> {
-    let folder = world.path("verdaccio").display().to_string();
-    let config = world.file("verdaccio/config.yaml", VERDACCIO.replace("@FOLDER@", &folder));
-    let command = [
-        world.test_dependency("npm/node_modules/.bin/verdaccio"),
-        "-c".to_owned(),
-        config.display().to_string(),
-        "-l".to_owned(),
-        BEHIND.to_string(),
-    ];
-    let registry = world.root_job(world.origin_namespace(), command).env("HOME", &folder).spawn();
-    world.wait_for_listener(BEHIND);
-    let manifest = r#"{ "name": "gatecheck", "version": "1.0.0", "main": "index.js" }"#;
-    world.file("package/package.json", manifest);
-    world.file("package/index.js", "module.exports = 'hello from a package';\n");
-    world.file("package/.npmrc", format!("//{BEHIND}/:_authToken=any\n"));
-    let publish = ["npm", "publish", "--no-update-notifier", "--registry", &format!("http://{BEHIND}/")];
-    let publish = world.root_job(world.origin_namespace(), publish).folder(world.path("package"));
-    publish.env("HOME", &folder).run().assert_success();
-    registry
-}
-
 #[test]
 fn npm_installs_and_publishes_nothing() {
     let world = World::new("guard-npm");
-    let _registry = verdaccio(&world);
+    let _registry = npm_registry(&world, BEHIND);
     let nginx = front(&world, "registry.npmjs.org");
     let script = r#"
 export npm_config_update_notifier=false npm_config_fund=false
@@ -110,30 +90,11 @@ curl -sS -X PUT -d '{}' https://registry.npmjs.org/-/user/org.couchdb.user:eve
     assert_only_read(&nginx, &[audit, "/-/npm/v1/security/audits/quick"]);
 }
 
-const VERDACCIO: &str = "
-storage: @FOLDER@/storage
-max_body_size: 10mb
-web: { enable: false }
-auth: { htpasswd: { file: @FOLDER@/htpasswd } }
-packages:
-  '**': { access: $all, publish: $all, unpublish: $all }
-log: { type: stdout, format: json, level: warn }
-";
-
 #[test]
 fn pip_installs_and_uploads_nothing() {
     let world = World::new("guard-pip");
-    let packages = world.path("packages").display().to_string();
-    let make = world.root_job(world.origin_namespace(), ["/usr/bin/python3", "-c", MAKE_WHEEL, &packages]);
-    make.run().assert_success();
-    let (host, port) = (BEHIND.ip().to_string(), BEHIND.port().to_string());
-    let server = world.test_dependency("py/bin/pypi-server");
     // Anybody may do anything there.
-    let free = ["-P", ".", "-a", "."];
-    let command =
-        [&[&server, "run", "--disable-fallback", "-i", &host, "-p", &port], &free[..], &[&packages]];
-    let _registry = world.root_job(world.origin_namespace(), command.concat()).spawn();
-    world.wait_for_listener(BEHIND);
+    let _registry = python_registry(&world, BEHIND, &["-P", ".", "-a", "."]);
     let nginx = front(&world, "pypi.org");
     let script = r#"
 /usr/bin/python3 -m venv venv
@@ -153,18 +114,6 @@ done
     assert_eq!(outcome.stdout.lines().filter(|line| *line == "403").count(), 3, "{outcome:?}");
     assert_only_read(&nginx, &[]);
 }
-
-/// A wheel is a zip file with three files of metadata.
-const MAKE_WHEEL: &str = r#"
-import os, sys, zipfile
-folder, info = sys.argv[1], "gatecheck-1.0.0.dist-info/"
-os.makedirs(folder)
-with zipfile.ZipFile(f"{folder}/gatecheck-1.0.0-py3-none-any.whl", "w") as wheel:
-    wheel.writestr("gatecheck.py", "GREETING = 'hello from a wheel'\n")
-    wheel.writestr(info + "METADATA", "Metadata-Version: 2.1\nName: gatecheck\nVersion: 1.0.0\n")
-    wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\nGenerator: by hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-    wheel.writestr(info + "RECORD", f"gatecheck.py,,\n{info}METADATA,,\n{info}WHEEL,,\n{info}RECORD,,\n")
-"#;
 
 /// The three hosts of crates.io, with one crate; everything is taken that is sent.
 fn crates(world: &World) -> Origin {

@@ -1,10 +1,17 @@
 //! What leaves and what does not: names, bytes on the wire, the namespace's fate, and `run` itself.
 #![cfg(test)]
 
+mod edge_capture;
+mod edge_ends;
+mod edge_exhaustion;
+mod edge_upstream;
+mod inbound;
 mod names;
 mod network;
 mod network_limits;
+mod published;
 mod run;
 mod run_signals;
+mod signed;
 mod support;
 mod wire;

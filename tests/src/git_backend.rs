@@ -1,0 +1,69 @@
+//! A real `git http-backend` with one repository, for an nginx to stand before.
+
+use std::path::{Path, PathBuf};
+
+use crate::job::Running;
+use crate::world::World;
+
+/// Who commits, and the branch that is made.
+const IDENTITY: &str = "-c user.name=Agent -c user.email=agent@example.test -c init.defaultBranch=main";
+
+/// When it is committed, so that the commit has the same name each time.
+const DATES: &str = "GIT_AUTHOR_DATE='1700000000 +0000' GIT_COMMITTER_DATE='1700000000 +0000'";
+
+/// The repository `/project.git` with one commit, which may be pushed to.
+#[derive(Debug)]
+pub struct GitBackend<'world> {
+    repository: PathBuf,
+    program: String,
+    listen: String,
+    projects: PathBuf,
+    _fcgiwrap: Running<'world>,
+}
+
+impl<'world> GitBackend<'world> {
+    /// Makes the repository and starts what serves it.
+    pub fn start(world: &'world World) -> Self {
+        let (projects, socket) = (world.path("projects"), world.path("fcgiwrap.sock"));
+        let repository = projects.join("project.git");
+        let seed = format!(
+            "git {IDENTITY} init -q --bare {repository} && git -C {repository} config http.receivepack true \
+             && git {IDENTITY} init -q seed && cd seed && echo hello >README && git add README \
+             && {DATES} git {IDENTITY} commit -q -m 'First commit' && git push -q {repository} main",
+            repository = repository.display(),
+        );
+        let folder = world.path("");
+        let shell =
+            |script: &str| world.root_job(world.origin_namespace(), ["sh", "-c", script]).folder(&folder);
+        shell(&seed).run().assert_success();
+        let program = format!("{}/git-http-backend", shell("git --exec-path").run().stdout.trim());
+        let listen = format!("unix:{}", socket.display());
+        let fcgiwrap = world.root_job(world.origin_namespace(), ["fcgiwrap", "-f", "-s", &listen]).spawn();
+        Self { repository, program, listen, projects, _fcgiwrap: fcgiwrap }
+    }
+
+    /// nginx's `location`, in which these directives come first.
+    pub fn location(&self, first: &str) -> String {
+        format!(
+            r#"
+    location / {{
+      {first}
+      include /etc/nginx/fastcgi_params;
+      fastcgi_param SCRIPT_FILENAME {backend};
+      fastcgi_param GIT_PROJECT_ROOT {projects};
+      fastcgi_param GIT_HTTP_EXPORT_ALL "";
+      fastcgi_param PATH_INFO $uri;
+      fastcgi_param REMOTE_USER agent;
+      fastcgi_pass {listen};
+    }}"#,
+            backend = self.program,
+            projects = self.projects.display(),
+            listen = self.listen,
+        )
+    }
+
+    /// Where the repository is.
+    pub fn repository(&self) -> &Path {
+        &self.repository
+    }
+}
