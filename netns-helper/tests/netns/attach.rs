@@ -30,7 +30,8 @@ fn refusal(caller: Caller, namespace: &str) -> (Value, Option<i32>) {
 fn the_helper_hands_over_and_is_gone() {
     let namespace = Namespace::of(Caller::Root);
     let helper = attach(Caller::Root, &namespace);
-    assert_eq!(helper.ready["version"], 1);
+    assert_eq!(helper.ready["version"], 2);
+    assert_eq!(helper.ready["own_addresses"], serde_json::json!(["100.64.0.2", "fd00:e9::2"]));
     assert_eq!(helper.ready["exclusive"], true);
     assert_eq!(helper.ready["namespace"], fs::read_link(namespace.path()).unwrap().to_str().unwrap());
     assert!(helper.ready["attach_us"].as_u64().unwrap() < 5_000_000);
