@@ -1,6 +1,6 @@
-//! A real `git http-backend` with one repository, for an nginx to stand before.
+//! A real `git http-backend`, for an nginx to stand before.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::job::Running;
 use crate::world::World;
@@ -11,10 +11,9 @@ const IDENTITY: &str = "-c user.name=Agent -c user.email=agent@example.test -c i
 /// When it is committed, so that the commit has the same name each time.
 const DATES: &str = "GIT_AUTHOR_DATE='1700000000 +0000' GIT_COMMITTER_DATE='1700000000 +0000'";
 
-/// The repository `/project.git` with one commit, which may be pushed to.
+/// What serves the repositories of a folder.
 #[derive(Debug)]
 pub struct GitBackend<'world> {
-    repository: PathBuf,
     program: String,
     listen: String,
     projects: PathBuf,
@@ -22,9 +21,9 @@ pub struct GitBackend<'world> {
 }
 
 impl<'world> GitBackend<'world> {
-    /// Makes the repository and starts what serves it.
+    /// Makes the repository `/project.git` with one commit, which may be pushed to, and starts what serves it.
     pub fn start(world: &'world World) -> Self {
-        let (projects, socket) = (world.path("projects"), world.path("fcgiwrap.sock"));
+        let projects = world.path("projects");
         let repository = projects.join("project.git");
         let seed = format!(
             "git {IDENTITY} init -q --bare {repository} && git -C {repository} config http.receivepack true \
@@ -36,10 +35,17 @@ impl<'world> GitBackend<'world> {
         let shell =
             |script: &str| world.root_job(world.origin_namespace(), ["sh", "-c", script]).folder(&folder);
         shell(&seed).run().assert_success();
-        let program = format!("{}/git-http-backend", shell("git --exec-path").run().stdout.trim());
+        Self::serve(world, projects)
+    }
+
+    /// Starts what serves the repositories in `projects`. One for a world.
+    pub fn serve(world: &'world World, projects: PathBuf) -> Self {
+        let path = world.root_job(world.origin_namespace(), ["git", "--exec-path"]).run();
+        let program = format!("{}/git-http-backend", path.stdout.trim());
+        let socket = world.path("fcgiwrap.sock");
         let listen = format!("unix:{}", socket.display());
         let fcgiwrap = world.root_job(world.origin_namespace(), ["fcgiwrap", "-f", "-s", &listen]).spawn();
-        Self { repository, program, listen, projects, _fcgiwrap: fcgiwrap }
+        Self { program, listen, projects, _fcgiwrap: fcgiwrap }
     }
 
     /// nginx's `location`, in which these directives come first.
@@ -62,8 +68,8 @@ impl<'world> GitBackend<'world> {
         )
     }
 
-    /// Where the repository is.
-    pub fn repository(&self) -> &Path {
-        &self.repository
+    /// Where the repository of [`Self::start`] is.
+    pub fn repository(&self) -> PathBuf {
+        self.projects.join("project.git")
     }
 }

@@ -1,38 +1,20 @@
 //! Objects in an S3 service.
 
-use std::net::SocketAddr;
-
 use e2e::{
-    Gate, ORIGIN_IPV4, Outcome, Running, World, assert_token_absent, pseudo_random_chunks,
-    pseudo_random_sha256, with_token_scan,
+    Gate, Moto, ORIGIN_IPV4, Outcome, World, assert_token_absent, pseudo_random_chunks, pseudo_random_sha256,
+    with_token_scan,
 };
 
-const PORT: u16 = 9000;
+const PORT: u16 = Moto::PORT;
 
-/// moto, which checks signatures and rights once a user has been made.
 struct Service<'world> {
     world: &'world World,
-    id: String,
-    key: String,
-    _running: Running<'world>,
+    moto: Moto<'world>,
 }
 
 impl<'world> Service<'world> {
     fn start(world: &'world World) -> Self {
-        let (host, port) = (ORIGIN_IPV4.to_string(), PORT.to_string());
-        let server = world.test_dependency("py/bin/moto_server");
-        let running = world
-            .root_job(world.origin_namespace(), [server.as_str(), "-H", &host, "-p", &port])
-            // What `SET_UP` does is let through; from then on everything needs a key.
-            .env("INITIAL_NO_AUTH_ACTION_COUNT", "4")
-            .spawn();
-        world.wait_for_listener(SocketAddr::new(ORIGIN_IPV4.into(), PORT));
-        let python = world.test_dependency("py/bin/python3");
-        let endpoint = format!("http://{host}:{port}");
-        let made = world.root_job(world.origin_namespace(), [&python, "-c", SET_UP, &endpoint]).run();
-        let made = made.assert_success().stdout.clone();
-        let (id, key) = made.trim().split_once(' ').expect("an id and a key");
-        Self { world, id: id.to_owned(), key: key.to_owned(), _running: running }
+        Self { world, moto: Moto::start(world) }
     }
 
     /// Runs Python beside the service, with `s3` made.
@@ -41,7 +23,7 @@ impl<'world> Service<'world> {
         let code = format!(
             "import boto3\ns3 = boto3.client('s3', endpoint_url='http://{ORIGIN_IPV4}:{PORT}', region_name='us-east-1',\
              aws_access_key_id='{}', aws_secret_access_key='{}')\n{code}",
-            self.id, self.key
+            self.moto.id, self.moto.key
         );
         let job = self.world.root_job(self.world.origin_namespace(), [python.as_str(), "-c", &code]);
         job.run().assert_success().stdout.trim_end().to_owned()
@@ -68,13 +50,13 @@ impl<'world> Service<'world> {
              plaintext = true
              "
         );
-        let gate = self.world.gate(&policy).env("S3_ID", &self.id).env("S3_KEY", key);
+        let gate = self.world.gate(&policy).env("S3_ID", &self.moto.id).env("S3_KEY", key);
         gate.flag("--container-id").flag("blue")
     }
 
     fn run(&self, script: &str) -> Outcome {
         let script = format!("c() {{ curl -sS -w ' %{{http_code}}\\n' \"$@\"; }}\n{script}");
-        self.gate(&self.key).run(["sh", "-c", &script])
+        self.gate(&self.moto.key).run(["sh", "-c", &script])
     }
 }
 
@@ -158,7 +140,7 @@ fn a_wrong_key_is_refused_and_no_key_is_shown() {
     let wrong = e2e::new_token();
     let command = with_token_scan(
         &world,
-        &[&wrong, &service.key],
+        &[&wrong, &service.moto.key],
         ["sh", "-c", "for m in GET STAT LIST DELETE; do curl -sS -w ' %{http_code}\n' -X $m http://objects.internal/a; done
                       curl -sS -X PUT -d x http://objects.internal/a"],
     );
@@ -169,20 +151,5 @@ fn a_wrong_key_is_refused_and_no_key_is_shown() {
         5,
         "{outcome:#?}"
     );
-    assert_token_absent(&world, &outcome, &[&wrong, &service.key]);
+    assert_token_absent(&world, &outcome, &[&wrong, &service.moto.key]);
 }
-
-/// Four calls: a user, its rights, its key, a bucket.
-const SET_UP: &str = r#"
-import boto3, json, sys
-def client(name):
-    return boto3.client(name, endpoint_url=sys.argv[1], region_name="us-east-1",
-                        aws_access_key_id="none", aws_secret_access_key="none")
-iam = client("iam")
-iam.create_user(UserName="gate")
-everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
-iam.put_user_policy(UserName="gate", PolicyName="all", PolicyDocument=json.dumps(everything))
-key = iam.create_access_key(UserName="gate")["AccessKey"]
-client("s3").create_bucket(Bucket="bucket")
-print(key["AccessKeyId"], key["SecretAccessKey"])
-"#;

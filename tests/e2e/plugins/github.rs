@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use e2e::{
-    Gate, Nginx, Origin, Outcome, Reply, Running, World, assert_token_absent, new_token, with_token_scan,
+    Gate, GitBackend, Nginx, Origin, Outcome, Reply, World, assert_token_absent, new_token, with_token_scan,
 };
 use serde_json::json;
 
@@ -22,14 +22,14 @@ struct Github<'world> {
     nginx: Nginx<'world>,
     token: String,
     basic: String,
-    _fcgiwrap: Running<'world>,
+    _backend: GitBackend<'world>,
 }
 
 impl<'world> Github<'world> {
     fn start(world: &'world World) -> Self {
         let token = new_token();
         let basic = BASE64.encode(format!("x-access-token:{token}"));
-        let (projects, socket) = (world.path("projects"), world.path("fcgiwrap.sock"));
+        let projects = world.path("projects");
         let shell = |script: &str| {
             world.root_job(world.origin_namespace(), ["sh", "-ec", script]).folder(world.path("")).run()
         };
@@ -48,25 +48,11 @@ impl<'world> Github<'world> {
             ))
             .assert_success();
         }
-        let backend = format!("{}/git-http-backend", shell("git --exec-path").stdout.trim());
-        let listen = format!("unix:{}", socket.display());
-        let fcgiwrap = world.root_job(world.origin_namespace(), ["fcgiwrap", "-f", "-s", &listen]).spawn();
-        let locations = format!(
-            r#"
-    location / {{
-      if ($http_authorization != "Basic {basic}") {{ return 401; }}
-      include /etc/nginx/fastcgi_params;
-      fastcgi_param SCRIPT_FILENAME {backend};
-      fastcgi_param GIT_PROJECT_ROOT {projects};
-      fastcgi_param GIT_HTTP_EXPORT_ALL "";
-      fastcgi_param PATH_INFO $uri;
-      fastcgi_param REMOTE_USER agent;
-      fastcgi_pass {listen};
-    }}"#,
-            projects = projects.display(),
-        );
+        let backend = GitBackend::serve(world, projects);
+        let locations =
+            backend.location(&format!("if ($http_authorization != \"Basic {basic}\") {{ return 401; }}"));
         let nginx = Nginx::start(world, "github.com", 8443, &locations);
-        Self { world, nginx, token, basic, _fcgiwrap: fcgiwrap }
+        Self { world, nginx, token, basic, _backend: backend }
     }
 
     fn gate(&self) -> Gate<'world> {

@@ -1,71 +1,34 @@
 //! Requests that the workload signed itself reach an object store with their signatures valid.
 
-use std::net::SocketAddr;
-
-use e2e::{Nginx, ORIGIN_IPV4, Running, World};
+use e2e::{Moto, Nginx, World};
 use serde_json::{Value, json};
 
-const PORT: u16 = 9000;
-
-/// moto, which checks the signature of every request once a user has been made, alone for port 80 and
-/// behind nginx for port 443.
+/// moto, alone for port 80 and behind nginx for port 443.
 struct Store<'world> {
     world: &'world World,
-    id: String,
-    key: String,
+    moto: Moto<'world>,
     nginx: Nginx<'world>,
-    _moto: Running<'world>,
 }
-
-/// Makes a user and a bucket, and prints the user's key.
-const SET_UP: &str = r#"
-import boto3, json, sys
-def client(name):
-    return boto3.client(name, endpoint_url=sys.argv[1], region_name="us-east-1",
-                        aws_access_key_id="none", aws_secret_access_key="none")
-iam = client("iam")
-iam.create_user(UserName="workload")
-everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
-iam.put_user_policy(UserName="workload", PolicyName="all", PolicyDocument=json.dumps(everything))
-key = iam.create_access_key(UserName="workload")["AccessKey"]
-client("s3").create_bucket(Bucket="bucket")
-print(key["AccessKeyId"], key["SecretAccessKey"])
-"#;
 
 impl<'world> Store<'world> {
     fn start(world: &'world World) -> Self {
-        let (host, port) = (ORIGIN_IPV4.to_string(), PORT.to_string());
-        let server = world.test_dependency("py/bin/moto_server");
-        let moto = world
-            .root_job(world.origin_namespace(), [server.as_str(), "-H", &host, "-p", &port])
-            // What `SET_UP` does is let through; from then on everything must be signed.
-            .env("INITIAL_NO_AUTH_ACTION_COUNT", "4")
-            // `s3.test` is not the bucket `s3`.
-            .env("S3_IGNORE_SUBDOMAIN_BUCKETNAME", "true")
-            .spawn();
-        world.wait_for_listener(SocketAddr::new(ORIGIN_IPV4.into(), PORT));
-        let endpoint = format!("http://{host}:{port}");
-        let python = world.test_dependency("py/bin/python3");
-        let made = world.root_job(world.origin_namespace(), [&python, "-c", SET_UP, &endpoint]).run();
-        let (id, key) = made.assert_success().stdout.trim().split_once(' ').expect("an id and a key");
+        let moto = Moto::start(world);
         let front = format!(
-            "location / {{ proxy_pass http://{host}:{port}; proxy_http_version 1.1; \
-             proxy_set_header Host $http_host; proxy_set_header Connection \"\"; }}"
+            "location / {{ proxy_pass http://{}; proxy_http_version 1.1; \
+             proxy_set_header Host $http_host; proxy_set_header Connection \"\"; }}",
+            Moto::address()
         );
         let nginx = Nginx::start(world, "s3.test", 8443, &front);
-        Self { world, id: id.to_owned(), key: key.to_owned(), nginx, _moto: moto }
+        Self { world, moto, nginx }
     }
 
     /// What [`CLIENT`] printed behind a gate with these rules, that signs with this key.
     fn client(&self, rules: &str, key: &str, endpoint: &str) -> Value {
-        let found = [
-            ("s3.test:80", SocketAddr::new(ORIGIN_IPV4.into(), PORT)),
-            ("s3.test:443", self.nginx.address()),
-        ];
+        let found = [("s3.test:80", Moto::address()), ("s3.test:443", self.nginx.address())];
         let policy =
             format!("version = 1\nallowed_hosts = [\"s3.test\"]\n{rules}\n{}", self.world.upstream(&found));
         let python = self.world.test_dependency("py/bin/python3");
-        let outcome = self.world.gate(&policy).run([&python, "-c", CLIENT, endpoint, &self.id, key]);
+        let outcome = self.world.gate(&policy).run([&python, "-c", CLIENT, endpoint, &self.moto.id, key]);
         outcome.assert_success();
         let exchanges = outcome.lines("exchange");
         assert!(!exchanges.is_empty(), "{outcome:?}");
@@ -126,7 +89,7 @@ fn w10_signatures_of_the_workload_stay_valid() {
     for (rules, endpoint, trailer) in
         [("", "http://s3.test", false), ("", "https://s3.test", true), (unsigned, "https://s3.test", true)]
     {
-        let told = store.client(rules, &store.key, endpoint);
+        let told = store.client(rules, &store.moto.key, endpoint);
         let metadata = json!({ "colour": "dark  blue" });
         let ends = told["ends"].as_object().unwrap();
         for (name, end) in ends {
@@ -152,7 +115,8 @@ fn w10_a_signature_that_does_not_fit_is_the_stores_to_refuse() {
     let world = World::new("w10-changed");
     let store = Store::start(&world);
     let changed = "[[rules]]\nhost = \"s3.test\"\nset_headers = { x-amz-meta-colour = \"red\" }";
-    for (rules, key, what) in [("", "wrong", "the wrong key"), (changed, &store.key, "a changed header")] {
+    for (rules, key, what) in [("", "wrong", "the wrong key"), (changed, &store.moto.key, "a changed header")]
+    {
         for endpoint in ["http://s3.test", "https://s3.test"] {
             let told = store.client(rules, key, endpoint);
             for name in ["plain.txt", "with//two", "large"] {
