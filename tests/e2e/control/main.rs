@@ -4,6 +4,7 @@
 mod approvals;
 mod approvals_scope;
 mod building;
+mod clients;
 mod commands;
 mod hosts;
 mod overrides;
