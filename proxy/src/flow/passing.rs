@@ -63,6 +63,7 @@ impl Passing<'_> {
         let (mut upstream, address) = match self.generation.upstream.connect_raw(self.authority).await {
             Ok(connected) => connected,
             Err(error) => {
+                record.verdict = Some(error.verdict());
                 record.reason = Some(error.code());
                 record.set_detail(in_words(&error));
                 return reset(workload);

@@ -136,6 +136,7 @@ impl NewFlow {
                 socket
             }
             Err(error) => {
+                self.record.verdict = Some(error.verdict());
                 self.record.reason = Some(error.code());
                 self.record.set_detail(in_words(&error));
                 let Key { client, original_destination } = key;

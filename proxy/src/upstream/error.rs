@@ -9,6 +9,7 @@ use rustls::CertificateError;
 use sluicegate_policy::Authority;
 
 use super::ProxyError;
+use crate::audit::Verdict;
 
 /// Why there is no answer of the upstream's. Whose fault it was decides the status.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +92,14 @@ impl UpstreamError {
             | Self::ResponseTimeout
             | Self::Proxy { source: ProxyError::Timeout, .. } => StatusCode::GATEWAY_TIMEOUT,
             _ => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// What it is for the log: refused where policy forbids it.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::DeniedAddress(_) | Self::ForbiddenAddress { .. } => Verdict::Refused,
+            _ => Verdict::Failed,
         }
     }
 

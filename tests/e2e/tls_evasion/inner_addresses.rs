@@ -101,7 +101,7 @@ fn line(gate: &Attached<'_>) -> String {
 /// leads to a forbidden address has failed, an exchange was refused.
 fn refused(log: &[Value]) -> Vec<String> {
     log.iter()
-        .filter(|line| line["verdict"] == "refused" || line["verdict"] == "failed")
+        .filter(|line| line["verdict"] == "refused")
         .map(|line| {
             let host = line["host"].as_str().unwrap_or_default();
             format!("{host}:{} {}", line["port"], line["reason"].as_str().unwrap_or_default())
