@@ -1,18 +1,32 @@
-//! `sluicegate attach`: an existing namespace, until we are told to stop.
+//! `sluicegate attach`: an existing namespace, until we are told to stop or its container ends.
 
+use std::future;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::thread;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 use crate::capture::{Helper, Ready, Target};
+use crate::container::{self, Container, ContainerError, ContainerName, Engine};
 use crate::controller::Sealing;
 use crate::instance::{Instance, InstanceError};
 use crate::process;
 
-/// What to attach to, as the command line names it: a path, or `pid:N`.
+/// What to attach to, as the command line names it: a path, `pid:N`, `docker:NAME` or `podman:NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Namespace(PathBuf);
+pub enum Namespace {
+    /// A file that stands for the namespace.
+    Path(PathBuf),
+    /// The namespace of a process; never 0.
+    Process(u32),
+    /// The namespace of a container.
+    Container(ContainerName),
+}
 
 impl Namespace {
     /// Reads a target.
@@ -22,30 +36,77 @@ impl Namespace {
     pub fn parse(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             Some(("pid", pid)) => match pid.parse::<u32>() {
-                Ok(pid) if pid > 0 => Ok(Self(PathBuf::from(format!("/proc/{pid}/ns/net")))),
+                Ok(pid) if pid > 0 => Ok(Self::Process(pid)),
                 _ => Err(format!("{pid:?} is not a process id")),
             },
-            Some((kind, _)) if !text.contains('/') => {
-                Err(format!("{kind:?} is not a kind of target; use a path or pid:N"))
+            Some(("docker", name)) => ContainerName::parse(Engine::Docker, name).map(Self::Container),
+            Some(("podman", name)) => ContainerName::parse(Engine::Podman, name).map(Self::Container),
+            Some((kind, _)) if !text.contains('/') => Err(format!(
+                "{kind:?} is not a kind of target; use a path, pid:N, docker:NAME or podman:NAME"
+            )),
+            _ => Ok(Self::Path(PathBuf::from(text))),
+        }
+    }
+
+    /// Finds out where it is; a container's engine is asked for that.
+    ///
+    /// # Errors
+    /// [`ContainerError`].
+    pub fn find(&self) -> Result<Found, ContainerError> {
+        match self {
+            Self::Path(path) => Ok(Found { path: path.clone(), process: None, container: None }),
+            Self::Process(pid) => Ok(Found { path: of_process(*pid), process: None, container: None }),
+            Self::Container(name) => {
+                let running = name.find()?;
+                Ok(Found {
+                    path: of_process(running.pid),
+                    process: Some(running.process),
+                    container: Some(running.container),
+                })
             }
-            _ => Ok(Self(PathBuf::from(text))),
         }
     }
 }
 
-/// Captures `namespace` and serves it until SIGINT or SIGTERM. Its rules stay behind: without a gate
-/// nothing leaves it, and the next `attach` takes over.
+/// A namespace that is there.
+#[derive(Debug)]
+pub struct Found {
+    /// The file that stands for it.
+    pub path: PathBuf,
+    /// The process with whose end the gate ends (pidfd_open(2)).
+    pub process: Option<OwnedFd>,
+    /// Whose it is, where a container was named.
+    pub container: Option<Container>,
+}
+
+impl Found {
+    /// The namespace of a container's first process, for as long as that runs.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn of_container(container: Container, pid: u32) -> io::Result<Self> {
+        let process = Some(container::open_process(pid)?);
+        Ok(Self { path: of_process(pid), process, container: Some(container) })
+    }
+}
+
+fn of_process(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/ns/net"))
+}
+
+/// Captures a namespace and serves it until SIGINT, SIGTERM or the end of its process. The rules stay
+/// behind: without a gate nothing leaves it, and the next `attach` takes over.
 ///
 /// # Errors
 /// [`InstanceError`].
 pub fn attach(
     instance: &Instance,
-    namespace: &Namespace,
+    found: Found,
     authority_file: Option<&Path>,
     started: impl FnOnce(&Ready),
 ) -> Result<(), InstanceError> {
     process::harden().map_err(|error| InstanceError::System("protect this process", error))?;
-    let mut helper = Helper::start(&Target::Attach(namespace.0.clone()), instance.is_published())
+    let mut helper = Helper::start(&Target::Attach(found.path), instance.is_published())
         .map_err(InstanceError::Capture)?;
     let captured = helper.captured().map_err(InstanceError::Capture)?;
     let mut child = helper.into_child();
@@ -57,34 +118,72 @@ pub fn attach(
     instance.check_secrets()?;
     let serving = instance.serve(captured, Sealing::Apart)?;
     started(&serving.ready);
-    let told = serving.runtime.block_on(until_told_to_stop());
+    let told = serving.runtime.block_on(until_the_end(found.process));
     serving.stop();
     instance.close()?;
     told.map_err(|error| InstanceError::System("wait for signals", error))
 }
 
-async fn until_told_to_stop() -> io::Result<()> {
+async fn until_the_end(process: Option<OwnedFd>) -> io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+        ended = end_of(process) => ended,
     }
-    Ok(())
+}
+
+/// A descriptor of a process can be read from when the process has ended (pidfd_open(2)).
+async fn end_of(process: Option<OwnedFd>) -> io::Result<()> {
+    let Some(process) = process else { return future::pending().await };
+    let (sender, receiver) = oneshot::channel();
+    // Not one of the runtime's, which would wait for it when we are told to stop.
+    thread::Builder::new().name("container".into()).spawn(move || {
+        let ended = loop {
+            match poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
+                Err(Errno::EINTR) => {}
+                result => break result.map(drop).map_err(io::Error::from),
+            }
+        };
+        drop(sender.send(ended));
+    })?;
+    receiver.await.map_err(io::Error::other)?
 }
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
-    fn targets_are_paths_or_processes() {
-        let path = |text: &str| Namespace::parse(text).map(|namespace| namespace.0);
-        assert_eq!(path("/run/netns/a"), Ok("/run/netns/a".into()));
-        assert_eq!(path("pid:12"), Ok("/proc/12/ns/net".into()));
-        assert_eq!(path("./a:b"), Ok("./a:b".into()));
-        for bad in ["pid:0", "pid:x", "pid:-1", "vm:x"] {
-            assert!(path(bad).is_err(), "{bad}");
+    fn targets_are_paths_processes_or_containers() {
+        assert_eq!(Namespace::parse("/run/netns/a"), Ok(Namespace::Path("/run/netns/a".into())));
+        assert_eq!(Namespace::parse("./a:b"), Ok(Namespace::Path("./a:b".into())));
+        assert_eq!(Namespace::parse("pid:12"), Ok(Namespace::Process(12)));
+        let container = |engine| ContainerName::parse(engine, "jail-1").map(Namespace::Container);
+        assert_eq!(Namespace::parse("docker:jail-1"), container(Engine::Docker));
+        assert_eq!(Namespace::parse("podman:jail-1"), container(Engine::Podman));
+        for bad in ["pid:0", "pid:x", "pid:-1", "vm:x", "docker:", "docker:-v", "podman:/etc/passwd"] {
+            assert!(Namespace::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_end_of_a_process_is_noticed_and_nothing_before() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+        let process = container::open_process(child.id()).unwrap();
+        let again = process.try_clone().unwrap();
+        let waiting = |process, limit| {
+            runtime.block_on(async { tokio::time::timeout(limit, end_of(Some(process))).await })
+        };
+        assert!(waiting(process, Duration::from_millis(50)).is_err(), "it has not ended");
+        // Not reaped yet: an end is an end where the parent does not look.
+        child.kill().unwrap();
+        waiting(again, Duration::from_secs(10)).unwrap().unwrap();
+        child.wait().unwrap();
     }
 }

@@ -204,11 +204,20 @@ impl Helper {
         Ok(Self { socket: ours, child })
     }
 
-    /// Waits for the namespace to be captured.
+    /// Waits for the namespace to be captured. Where it is not, the helper is ended and waited for: whoever
+    /// started us may take in what we leave behind, and crun takes the end of that for the end of its hook.
     ///
     /// # Errors
     /// [`CaptureError`], mostly in the helper's words.
     pub fn captured(&mut self) -> Result<Captured, CaptureError> {
+        self.try_captured().inspect_err(|_| {
+            // It may have ended by itself, which is as good.
+            drop(self.child.kill());
+            drop(self.child.wait());
+        })
+    }
+
+    fn try_captured(&mut self) -> Result<Captured, CaptureError> {
         let mut line = vec![0; LINE_BYTES_MAX];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -296,7 +305,7 @@ fn parse<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, CaptureError> {
 }
 
 /// Beside this program and nowhere else: it may run as root, and `PATH` is the caller's.
-fn helper_path() -> PathBuf {
+pub(crate) fn helper_path() -> PathBuf {
     let own = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"));
     own.parent().unwrap_or_else(|| Path::new("/")).join("sluicegate-netns")
 }

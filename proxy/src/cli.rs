@@ -1,5 +1,7 @@
 //! The command line.
 
+mod hook;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -9,15 +11,19 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use serde_json::json;
 
-use crate::attach::{self, Namespace};
+use self::hook::{GateOptions, HookOptions};
+use crate::attach::{self, Found, Namespace};
 use crate::capture::Ready;
 use crate::causes::in_words;
 use crate::commands::{self, ControlCommand};
 use crate::compiling;
+use crate::container::Container;
+use crate::doctor::{self, DoctorOptions, ProbeOptions};
 use crate::exit;
 use crate::inbound::Published;
 use crate::instance::{Instance, InstanceError, InstanceSettings, Loaded, random};
 use crate::log_command::{self, LogCommand};
+use crate::oci_hook;
 use crate::{report, workload};
 
 /// The longest instance name: it is part of file names and of the authority's subject.
@@ -48,6 +54,18 @@ enum Command {
     /// Seal an existing network namespace that holds nothing but `lo`, until SIGTERM
     #[command(after_help = ATTACH_EXAMPLES)]
     Attach(AttachOptions),
+    /// Seal a container before it starts; an OCI runtime runs this as a hook
+    #[command(after_help = hook::EXAMPLES)]
+    OciHook(HookOptions),
+    /// Serve the container that `oci-hook` was told of; it runs this by itself
+    #[command(name = oci_hook::SUBCOMMAND, hide = true)]
+    OciGate(GateOptions),
+    /// See whether gates work on this machine, or what a container leaves open
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(DoctorOptions),
+    /// Stand for a workload in a gate that `doctor` tries; it runs this by itself
+    #[command(name = doctor::PROBE, hide = true)]
+    Probe(ProbeOptions),
     #[command(flatten)]
     Control(ControlCommand),
     /// Read and verify the audit log
@@ -86,13 +104,16 @@ Examples:
 
 const ATTACH_EXAMPLES: &str = "\
 The rules stay when sluicegate ends: nothing leaves the namespace until it is attached again.
+With docker:NAME or podman:NAME it ends when the container does. The instance then has the
+container's name, and the first 12 digits of its id as container id, unless they are given.
 
 Examples:
+  sluicegate attach docker:jail --policy sluicegate.toml --ca-file ca.pem
   sluicegate attach /run/netns/jail --policy sluicegate.toml --ca-file ca.pem
   sluicegate attach pid:4711 --json --log -";
 
-/// What `run` and `attach` share.
-#[derive(Args, Debug)]
+/// What `run`, `attach` and `oci-hook` share.
+#[derive(Args, Clone, Debug)]
 struct InstanceOptions {
     /// The policy document; without one everything is refused
     #[arg(long, value_name = "FILE", env = "SLUICEGATE_POLICY")]
@@ -120,6 +141,11 @@ struct InstanceOptions {
     /// Make no control socket: nobody can ask or change the instance while it runs
     #[arg(long)]
     no_control: bool,
+}
+
+/// What is said at start.
+#[derive(Args, Debug)]
+struct AnnounceOptions {
     /// Say nothing at start
     #[arg(long, short)]
     quiet: bool,
@@ -132,6 +158,8 @@ struct InstanceOptions {
 struct RunOptions {
     #[command(flatten)]
     instance: InstanceOptions,
+    #[command(flatten)]
+    announce: AnnounceOptions,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -139,14 +167,36 @@ struct RunOptions {
 
 #[derive(Args, Debug)]
 struct AttachOptions {
-    /// A path such as /run/netns/NAME, or pid:N
+    /// A path such as /run/netns/NAME, or pid:N, docker:NAME or podman:NAME
     #[arg(value_parser = Namespace::parse)]
     namespace: Namespace,
+    #[command(flatten)]
+    seal: SealOptions,
+    #[command(flatten)]
+    announce: AnnounceOptions,
+}
+
+/// What `attach` and `oci-hook` share.
+#[derive(Args, Clone, Debug)]
+struct SealOptions {
     #[command(flatten)]
     instance: InstanceOptions,
     /// Write the instance's CA certificate there, for the workload to trust
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
+}
+
+impl InstanceOptions {
+    /// What is not said is taken from the container, where it can stand in its place.
+    fn of_container(&self, container: Option<&Container>) -> Self {
+        let mut options = self.clone();
+        if let Some(container) = container {
+            options.container_id =
+                options.container_id.or_else(|| parse_container_id(container.short_id()).ok());
+            options.name = options.name.or_else(|| parse_name(&container.name).ok());
+        }
+        options
+    }
 }
 
 impl Cli {
@@ -155,6 +205,10 @@ impl Cli {
         match self.command {
             Command::Run(options) => ended(run(options)),
             Command::Attach(options) => ended(attach(&options)),
+            Command::OciHook(options) => hook::run(options),
+            Command::OciGate(options) => ended(hook::serve(&options)),
+            Command::Doctor(options) => doctor::doctor(options),
+            Command::Probe(options) => doctor::run_probe(&options),
             Command::Control(command) => commands::run(&command),
             Command::Log(command) => log_command::run(&command).unwrap_or_else(|error| {
                 let hint = error.hint().map(|hint| format!("  hint: {hint}\n")).unwrap_or_default();
@@ -173,15 +227,29 @@ impl Cli {
 
 fn run(options: RunOptions) -> Result<u8, InstanceError> {
     let instance = prepare(&options.instance, true)?;
+    let control = instance.control_path();
     workload::run(&instance, options.command, |ready| {
-        announce(&instance, &options.instance, ready, &mut io::stderr());
+        announce(&instance, &options.announce, (ready, control), &mut io::stderr());
     })
 }
 
 fn attach(options: &AttachOptions) -> Result<u8, InstanceError> {
-    let instance = prepare(&options.instance, false)?;
-    attach::attach(&instance, &options.namespace, options.ca_file.as_deref(), |ready| {
-        announce(&instance, &options.instance, ready, &mut io::stdout());
+    let found = options.namespace.find().map_err(InstanceError::Container)?;
+    seal(&options.seal, found, |instance, ready| {
+        announce(instance, &options.announce, ready, &mut io::stdout());
+    })
+}
+
+/// Serves a namespace that was found, for its container where it is one's.
+fn seal(
+    options: &SealOptions,
+    found: Found,
+    started: impl FnOnce(&Instance, (&Ready, Option<PathBuf>)),
+) -> Result<u8, InstanceError> {
+    let instance = prepare(&options.instance.of_container(found.container.as_ref()), false)?;
+    let control = instance.control_path();
+    attach::attach(&instance, found, options.ca_file.as_deref(), |ready| {
+        started(&instance, (ready, control))
     })?;
     Ok(exit::OK)
 }
@@ -213,11 +281,17 @@ fn settings(options: &InstanceOptions, shares_files: bool) -> Result<InstanceSet
     })
 }
 
-fn announce(instance: &Instance, options: &InstanceOptions, ready: &Ready, out: &mut dyn Write) {
+fn announce(
+    instance: &Instance,
+    options: &AnnounceOptions,
+    (ready, control): (&Ready, Option<PathBuf>),
+    out: &mut dyn Write,
+) {
     if options.json {
         let line = json!({
             "event": "ready",
             "instance": instance.name,
+            "control": control,
             "namespace": ready.namespace,
             "exclusive": ready.exclusive,
             "attach_us": ready.attach_us,
@@ -334,9 +408,30 @@ mod tests {
         let Ok(Cli { command: Command::Attach(options) }) = Cli::try_parse_from(arguments) else {
             panic!("not parsed");
         };
-        let settings = super::settings(&options.instance, false).unwrap();
+        let settings = super::settings(&options.seal.instance, false).unwrap();
         assert!(settings.name.starts_with("sg-"), "{settings:?}");
         assert_eq!(settings.container_id, "c1");
         assert!(!settings.named && !settings.control);
+    }
+
+    #[test]
+    fn a_container_gives_what_is_not_said_and_fits() {
+        let settings_of = |options: &[&str], id: &str, name: &str| {
+            let line = [&["sluicegate", "attach", "docker:x"], options].concat();
+            let Ok(Cli { command: Command::Attach(options) }) = Cli::try_parse_from(line) else {
+                panic!("not parsed");
+            };
+            let container = Container { id: id.into(), name: name.into() };
+            let settings = settings(&options.seal.instance.of_container(Some(&container)), false).unwrap();
+            (settings.name, settings.container_id, settings.named)
+        };
+        let id = "4f2c8a1b9d3e".repeat(5) + "0123";
+        assert_eq!(settings_of(&[], &id, "jail"), ("jail".into(), "4f2c8a1b9d3e".into(), true));
+        let given = ["--name", "box", "--container-id", "c1"];
+        assert_eq!(settings_of(&given, &id, "jail"), ("box".into(), "c1".into(), true));
+        let (name, container_id, named) = settings_of(&[], &id, &"long".repeat(20));
+        assert!(name.starts_with("sg-") && container_id == "4f2c8a1b9d3e" && !named, "{name} {container_id}");
+        let (name, container_id, _) = settings_of(&[], "a+b", "../a");
+        assert!(name.starts_with("sg-") && container_id == name, "{name} {container_id}");
     }
 }

@@ -5,7 +5,8 @@
 
 /// Everything went well.
 pub const OK: u8 = 0;
-/// The answer is no: the request would be refused, the policy changes something, the log is damaged.
+/// The answer is no: the request would be refused, the policy changes something, the log is damaged,
+/// something is wrong with a machine or a container.
 pub const NO: u8 = 1;
 /// The command line is wrong.
 pub const USAGE: u8 = 64;
@@ -26,7 +27,8 @@ pub const CONFIGURATION: u8 = 78;
 pub const HELP: &str = "\
 Exit codes:
     0      all well; `run` passes its command's code on instead
-    1      the answer is no: `policy test` refuses, `policy diff` finds changes, `log verify` damage
+    1      the answer is no: `policy test` refuses, `policy diff` finds changes, `log verify`
+           damage, `doctor` a problem
     64     wrong command line
     69     something needed is not there, such as sluicegate-netns or a running instance
     70     a bug in sluicegate

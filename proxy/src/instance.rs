@@ -24,6 +24,7 @@ use crate::accept::accept;
 use crate::approvals::Approvals;
 use crate::audit::{AuditError, Destination, Log, LogOptions, default_log_folder};
 use crate::capture::{CaptureError, Captured, Ready};
+use crate::container::ContainerError;
 use crate::control::ControlSocket;
 use crate::controller::{About, Beginning, Controller, Sealing};
 use crate::document::{Bundle, DocumentError};
@@ -110,6 +111,9 @@ pub enum InstanceError {
     /// The namespace cannot be captured, or the command cannot be run in it.
     #[error(transparent)]
     Capture(CaptureError),
+    /// The container that was named is not there.
+    #[error(transparent)]
+    Container(ContainerError),
     /// The workload cannot be made to trust the gate.
     #[error("the workload cannot be made to trust the gate")]
     Trust(#[source] TrustError),
@@ -144,6 +148,7 @@ impl InstanceError {
             Self::Log(_) | Self::System(..) | Self::State { .. } | Self::Control { .. } => exit::IO,
             Self::Trust(_) => exit::UNAVAILABLE,
             Self::Capture(error) => error.exit_code(),
+            Self::Container(error) => error.exit_code(),
             Self::Authority(_) => exit::BUG,
         }
     }
@@ -153,6 +158,7 @@ impl InstanceError {
         match self {
             Self::Log(error) => error.hint(),
             Self::Capture(error) => error.hint(),
+            Self::Container(error) => Some(error.hint()),
             Self::Document { .. } => Some("name the document with --policy FILE or SLUICEGATE_POLICY"),
             Self::State { .. } => Some(
                 "move the file away to begin without what was changed at run time, or use another --name",
@@ -345,6 +351,12 @@ impl Instance {
     /// The policy in force.
     pub fn generation(&self) -> Arc<Generation> {
         self.gate.generation()
+    }
+
+    /// Where the control socket is, until it is served.
+    pub fn control_path(&self) -> Option<PathBuf> {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        socket.as_ref().map(|socket| socket.path().to_owned())
     }
 
     /// Whether connections come in.

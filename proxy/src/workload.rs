@@ -27,7 +27,7 @@ use crate::trust::{self, CallerTrust};
 
 /// Sockets through which another program of this machine would do what the gate refuses: start
 /// containers and services, or resolve names. They read as empty inside.
-const ROADS_ROUND: [&str; 13] = [
+pub(crate) const ROADS_ROUND: [&str; 13] = [
     "/run/avahi-daemon/socket",
     "/run/containerd/containerd.sock",
     "/run/crio/crio.sock",
@@ -44,7 +44,8 @@ const ROADS_ROUND: [&str; 13] = [
 ];
 
 /// The same of the caller's session, below its runtime folder.
-const SESSION_ROADS_ROUND: [&str; 4] = ["bus", "docker.sock", "podman/podman.sock", "systemd/private"];
+pub(crate) const SESSION_ROADS_ROUND: [&str; 4] =
+    ["bus", "docker.sock", "podman/podman.sock", "systemd/private"];
 
 /// Variables that send clients to a proxy: the gate is on the way without one, and would have to
 /// refuse their CONNECT.

@@ -1,6 +1,7 @@
 //! What leaves and what does not: names, bytes on the wire, the namespace's fate, and `run` itself.
 #![cfg(test)]
 
+mod doctor;
 mod edge_capture;
 mod edge_ends;
 mod edge_exhaustion;

@@ -1,0 +1,341 @@
+//! What `docker:NAME` and `podman:NAME` stand for, as the engine's own program tells it.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::Command;
+
+use crate::exit;
+
+/// How long the engine's program may take for one answer. It takes a tenth of a second; a busy engine more.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The longest answer, and the longest complaint: a process id, an id and a name; a line or two.
+const ANSWER_BYTES_MAX: u64 = 4_096;
+
+/// How much of an engine's complaint is shown, in characters.
+const COMPLAINT_CHARACTERS_MAX: usize = 300;
+
+/// As many digits of an id as the engines show.
+const SHORT_ID_DIGITS: usize = 12;
+
+/// What the engine answers: process id, id, name. Docker's name begins with a slash.
+const FORMAT: &str = "{{.State.Pid}} {{.Id}} {{.Name}}";
+
+/// What runs containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// Docker.
+    Docker,
+    /// Podman, by root or rootless.
+    Podman,
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Docker => "docker",
+            Self::Podman => "podman",
+        })
+    }
+}
+
+/// A container as an operator names it: by name or by id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerName {
+    engine: Engine,
+    name: String,
+}
+
+/// A container as its engine knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// Its id; 64 hexadecimal digits with Docker and Podman.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Container {
+    /// The id as engines show it: the first digits of a long hexadecimal one, any other whole.
+    pub fn short_id(&self) -> &str {
+        let is_long = self.id.len() == 64 && self.id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        self.id.get(..SHORT_ID_DIGITS).filter(|_| is_long).unwrap_or(&self.id)
+    }
+}
+
+/// A container that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// The id of its first process, here.
+    pub pid: u32,
+    /// That process, whatever becomes of the number.
+    pub process: OwnedFd,
+    /// Which container.
+    pub container: Container,
+}
+
+/// Why a container was not found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContainerError {
+    /// The engine's program is not there, or cannot be started.
+    #[error("cannot ask {engine} for a container")]
+    Start {
+        /// Whose.
+        engine: Engine,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The engine's program ended badly: there is no such container, or no engine.
+    #[error("{engine} does not find the container {name:?}: {complaint}")]
+    Unknown {
+        /// Whose.
+        engine: Engine,
+        /// Which.
+        name: String,
+        /// What it said, made fit to print.
+        complaint: String,
+    },
+    /// It did not answer in time.
+    #[error("{engine} has said nothing of the container {name:?} within {} s", DEADLINE.as_secs())]
+    Silent {
+        /// Whose.
+        engine: Engine,
+        /// Which.
+        name: String,
+    },
+    /// It answered something else than was asked.
+    #[error("what {engine} says of the container {name:?} is not understood")]
+    Answer {
+        /// Whose.
+        engine: Engine,
+        /// Which.
+        name: String,
+    },
+    /// There is such a container, and it has no process; or none on this machine.
+    #[error("the container {name:?} of {engine} does not run here")]
+    NotRunning {
+        /// Whose.
+        engine: Engine,
+        /// Which.
+        name: String,
+    },
+}
+
+impl ContainerError {
+    /// What the operator can do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Start { .. } => {
+                "see that its program is installed and in PATH, or name the process with pid:N"
+            }
+            Self::Unknown { .. } => {
+                "see that the engine runs and lists it with `ps`; a rootless container is its user's only"
+            }
+            Self::Silent { .. } => "see that the engine answers, or name the process with pid:N",
+            Self::Answer { .. } => "name the process with pid:N",
+            Self::NotRunning { .. } => "start it first, with --network none",
+        }
+    }
+
+    /// The exit code that fits.
+    pub fn exit_code(&self) -> u8 {
+        exit::UNAVAILABLE
+    }
+}
+
+impl ContainerName {
+    /// Reads a name or an id.
+    ///
+    /// # Errors
+    /// What it is made of, in words: as the engines themselves have it, so that it is never an option.
+    pub fn parse(engine: Engine, name: &str) -> Result<Self, String> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if name.starts_with(|first: char| first.is_ascii_alphanumeric()) && name.bytes().all(plain) {
+            return Ok(Self { engine, name: name.to_owned() });
+        }
+        Err(format!(
+            "{name:?} is not a container: its name or id has letters, digits, `-`, `_` and `.`, and begins with a letter or a digit"
+        ))
+    }
+
+    /// Finds the container's first process.
+    ///
+    /// # Errors
+    /// [`ContainerError`].
+    pub fn find(&self) -> Result<Running, ContainerError> {
+        let (pid, container) = self.look()?;
+        let process = open_process(pid).map_err(|_| self.not_running())?;
+        // The number could have been another process's by the time it was opened.
+        if self.look()? != (pid, container.clone()) {
+            return Err(self.not_running());
+        }
+        Ok(Running { pid, process, container })
+    }
+
+    /// Asks the engine once.
+    fn look(&self) -> Result<(u32, Container), ContainerError> {
+        let Self { engine, name } = self.clone();
+        let failed = |source| ContainerError::Start { engine, source };
+        // One thread, which is this one: privileges are dropped later, thread by thread.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let answered =
+            runtime.block_on(async { tokio::time::timeout(DEADLINE, answer(self.inspect())).await });
+        let Ok(answered) = answered else { return Err(ContainerError::Silent { engine, name }) };
+        let Answer { status, said, complaint } = answered.map_err(failed)?;
+        if !status.success() {
+            return Err(ContainerError::Unknown { engine, name, complaint: printable(&complaint) });
+        }
+        match read(&said) {
+            Some((0, _)) => Err(self.not_running()),
+            Some(found) => Ok(found),
+            None => Err(ContainerError::Answer { engine, name }),
+        }
+    }
+
+    fn inspect(&self) -> Command {
+        let mut command = Command::new(self.engine.to_string());
+        command.args(["inspect", "--type", "container", "--format", FORMAT, "--", &self.name]);
+        command.env_clear().envs(env::vars_os().filter(|(name, _)| is_for_engines(name)));
+        command
+    }
+
+    fn not_running(&self) -> ContainerError {
+        ContainerError::NotRunning { engine: self.engine, name: self.name.clone() }
+    }
+}
+
+/// Holds on to a process by something else than its number (pidfd_open(2)).
+///
+/// # Errors
+/// There is none with this number.
+pub fn open_process(pid: u32) -> io::Result<OwnedFd> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// Whether the engine's program may need the variable. It does not get the others: the values of secrets
+/// are among them.
+fn is_for_engines(name: &OsStr) -> bool {
+    const NAMES: [&str; 6] = ["DBUS_SESSION_BUS_ADDRESS", "HOME", "LOGNAME", "PATH", "TMPDIR", "USER"];
+    const BEGINNINGS: [&str; 4] = ["CONTAINER", "DOCKER_", "PODMAN_", "XDG_"];
+    name.to_str().is_some_and(|name| {
+        NAMES.contains(&name) || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+    })
+}
+
+/// What a program answered.
+struct Answer {
+    status: ExitStatus,
+    said: String,
+    complaint: String,
+}
+
+/// Runs a program to its end; it is killed when this is dropped.
+async fn answer(mut command: Command) -> io::Result<Answer> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn()?;
+    let (said, complaint) = (child.stdout.take(), child.stderr.take());
+    let (said, complaint) = tokio::try_join!(beginning(said), beginning(complaint))?;
+    Ok(Answer { status: child.wait().await?, said, complaint })
+}
+
+/// What comes first, and no more of it: the pipe breaks then.
+async fn beginning(pipe: Option<impl AsyncRead + Unpin>) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    if let Some(pipe) = pipe {
+        pipe.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).await?;
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Reads what [`FORMAT`] made.
+fn read(said: &str) -> Option<(u32, Container)> {
+    let mut words = said.split_whitespace();
+    let (pid, id, name) = (words.next()?.parse().ok()?, words.next()?, words.next()?);
+    let name = name.strip_prefix('/').unwrap_or(name);
+    words.next().is_none().then(|| (pid, Container { id: id.to_owned(), name: name.to_owned() }))
+}
+
+/// The last line that was said, where programs put what matters, without what would move a terminal's cursor.
+fn printable(complaint: &str) -> String {
+    let line = complaint.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it does not say why");
+    line.chars().filter(|character| !character.is_control()).take(COMPLAINT_CHARACTERS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "4f2c8a1b9d3e4f2c8a1b9d3e4f2c8a1b9d3e4f2c8a1b9d3e4f2c8a1b9d3e0123";
+
+    #[test]
+    fn a_name_is_never_an_option_or_another_object() {
+        for name in ["jail", "a", "web_1.x-y", ID] {
+            assert!(ContainerName::parse(Engine::Docker, name).is_ok(), "{name}");
+        }
+        for name in ["", "-", "--help", ".x", "_x", "a b", "a/b", "a:b", "a\n", "ü", "{{.}}"] {
+            assert!(ContainerName::parse(Engine::Podman, name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn answers_of_both_engines_are_read() {
+        let container = Container { id: ID.into(), name: "jail".into() };
+        assert_eq!(read(&format!("4711 {ID} /jail\n")), Some((4711, container.clone())));
+        assert_eq!(read(&format!("4711 {ID} jail\n")), Some((4711, container.clone())));
+        assert_eq!(container.short_id(), "4f2c8a1b9d3e");
+        for wrong in ["", "4711", "4711 id", "-1 id name", "x id name", "1 id name more", "1 a b\n2 a b"] {
+            assert_eq!(read(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn only_ids_of_engines_are_shortened() {
+        for id in ["box", "0123456789abcdef", &"x".repeat(64), &"é".repeat(32)] {
+            assert_eq!(Container { id: id.into(), name: "n".into() }.short_id(), id);
+        }
+    }
+
+    #[test]
+    fn secrets_do_not_go_to_the_engine() {
+        for name in ["PATH", "HOME", "DOCKER_HOST", "CONTAINERS_CONF", "CONTAINER_HOST", "XDG_RUNTIME_DIR"] {
+            assert!(is_for_engines(OsStr::new(name)), "{name}");
+        }
+        for name in ["API_TOKEN", "AWS_SECRET_ACCESS_KEY", "SLUICEGATE_POLICY", "LD_PRELOAD"] {
+            assert!(!is_for_engines(OsStr::new(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_complaint_is_one_short_line() {
+        assert_eq!(printable("[]\nError: no such \u{1b}[31mthing\n\n"), "Error: no such [31mthing");
+        assert_eq!(printable(&"x".repeat(5000)).len(), COMPLAINT_CHARACTERS_MAX);
+        assert_eq!(printable(""), "it does not say why");
+    }
+
+    #[test]
+    fn a_program_without_end_is_ended_and_no_more_is_read_than_fits() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let shell = |script: &str| {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", script]);
+            answer(command)
+        };
+        let limited =
+            |script, limit| runtime.block_on(async { tokio::time::timeout(limit, shell(script)).await });
+        assert!(limited("exec sleep 600", Duration::from_millis(100)).is_err());
+        let endless = limited("exec yes", DEADLINE).unwrap().unwrap();
+        assert_eq!(endless.said.len() as u64, ANSWER_BYTES_MAX);
+        assert!(!endless.status.success(), "the pipe broke");
+    }
+}
