@@ -34,7 +34,7 @@ use crate::inbound::{self, Door, Entrance, Published};
 use crate::name_server::NameServer;
 use crate::state::{State, StateFile};
 use crate::trust::TrustError;
-use crate::watch::{is_changeable, watch_document};
+use crate::watch::{Seen, is_changeable, watch_document};
 use crate::{compiling, exit, flow, folders, udp};
 
 /// Events that a slow front end may be behind.
@@ -433,7 +433,7 @@ impl Instance {
                 sealing,
             };
             let controller = Arc::new(Controller::new(Arc::clone(&self.gate), about, beginning));
-            runtime.spawn(watch_document(Arc::clone(&controller)));
+            runtime.spawn(watch_document(Arc::clone(&controller), Seen::now(&controller)));
             let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(socket) = socket {
                 runtime.spawn(async move {

@@ -20,10 +20,22 @@ const INTERVAL: Duration = Duration::from_millis(500);
 type Stamp = Option<(u64, u64, u64, i64, i64)>;
 type Stamps = BTreeMap<PathBuf, Stamp>;
 
-/// Puts the document to work again whenever it changed, for as long as the gate runs. What does not
-/// compile is logged and changes nothing.
-pub async fn watch_document(controller: Arc<Controller>) {
-    let Some(mut taken) = look(&controller).await else { return };
+/// The files as they were at one moment.
+#[derive(Debug)]
+pub struct Seen(Stamps);
+
+impl Seen {
+    /// The files to follow as they are now. To be taken before anybody is told that the gate serves: what is
+    /// written from then on is a change.
+    pub fn now(controller: &Controller) -> Self {
+        Self(followed(controller))
+    }
+}
+
+/// Puts the document to work again whenever it changed since `begun`, for as long as the gate runs. What does
+/// not compile is logged and changes nothing.
+pub async fn watch_document(controller: Arc<Controller>, begun: Seen) {
+    let Seen(mut taken) = begun;
     let mut seen = taken.clone();
     let mut interval = tokio::time::interval(INTERVAL);
     loop {
@@ -49,11 +61,12 @@ pub async fn watch_document(controller: Arc<Controller>) {
 /// wait for the controller and the disk.
 async fn look(controller: &Arc<Controller>) -> Option<Stamps> {
     let controller = Arc::clone(controller);
+    tokio::task::spawn_blocking(move || followed(&controller)).await.ok()
+}
+
+fn followed(controller: &Controller) -> Stamps {
     // Asked each time: a later document may name a script that the workload could write.
-    let look = move || {
-        if controller.is_watching() { stamps(controller.watched_files()) } else { Stamps::new() }
-    };
-    tokio::task::spawn_blocking(look).await.ok()
+    if controller.is_watching() { stamps(controller.watched_files()) } else { Stamps::new() }
 }
 
 /// Forgets files that are followed no more. Those that are new were read when they came to be.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::connection::Connection;
 use crate::language::Language;
-use crate::stage::{Stage, assert_line};
+use crate::stage::{Served, Stage, assert_line};
 
 in_every_language! {
     h01_one_connection_gets_a_then_b
@@ -128,7 +128,18 @@ fn h02_swapping_under_load_loses_and_mixes_nothing(language: Language) {
         let distinct = versions.chunk_by(|one, other| one == other).count() as u64;
         assert!(distinct > SWAPS / 3, "only {distinct} versions were seen");
     }
-    // What answered a request, with what it was given, is of the generation that the log names.
+    let name = |version: u64| name(version).to_owned();
+    assert_the_log_says_it(&gate, &generations, name, &told, beside);
+}
+
+/// What answered a request, with what it was given, is of the generation that the log names.
+fn assert_the_log_says_it(
+    gate: &Served<'_, '_>,
+    generations: &[String],
+    name: impl Fn(u64) -> String,
+    told: &[Option<u64>],
+    beside: usize,
+) {
     let mut log = Vec::new();
     wait_until("all lines", DEADLINE, || {
         log = gate.gate.log();
@@ -139,7 +150,7 @@ fn h02_swapping_under_load_loses_and_mixes_nothing(language: Language) {
     let before = log.len();
     log.retain(|line| line["host"] != "plain.test" || !served(line));
     assert_eq!(before - log.len(), beside, "responses beside");
-    for (version, generation) in (0..).zip(&generations) {
+    for (version, generation) in (0..).zip(generations) {
         let of_it = log.iter().filter(|line| line["generation"] == **generation);
         let (of_it, mixed): (Vec<&Value>, Vec<_>) =
             of_it.partition(|line| line["handler"] == name(version) && line["status"] == 200);
