@@ -189,9 +189,10 @@ impl<'world> Attached<'world> {
         &self.ca_file
     }
 
-    /// The log so far.
+    /// The log, once nothing was added to it for a moment: a line is written when its exchange has ended, and whoever
+    /// was answered may be here before that.
     pub fn log(&self) -> Vec<Value> {
-        self.running.log()
+        self.running.settled_log()
     }
 
     /// Waits until the log has a line for which this holds, and returns it.

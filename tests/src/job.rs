@@ -100,6 +100,10 @@ impl<'world> Job<'world> {
     }
 }
 
+/// How long a log is looked at for more lines, and how often again.
+const SETTLED_AFTER: Duration = Duration::from_millis(60);
+const SETTLING_ROUNDS: usize = 20;
+
 /// A process that was started. Dropping it kills it.
 #[derive(Debug)]
 pub struct Running<'world> {
@@ -136,6 +140,19 @@ impl Running<'_> {
     /// The log lines so far.
     pub fn log(&self) -> Vec<Value> {
         self.log.as_deref().map(read_log).unwrap_or_default()
+    }
+
+    /// The log lines, once none was added for a moment, or some time has passed.
+    pub(crate) fn settled_log(&self) -> Vec<Value> {
+        let length = || self.log.as_deref().and_then(|log| fs::metadata(log).ok()).map(|log| log.len());
+        for _ in 0..SETTLING_ROUNDS {
+            let before = length();
+            thread::sleep(SETTLED_AFTER);
+            if length() == before {
+                break;
+            }
+        }
+        self.log()
     }
 
     /// Writes to its standard input.

@@ -48,7 +48,7 @@ fn u04_an_absolute_target_and_the_host_are_one_authority() {
     let world = World::new("u04");
     let site = Site::start(&world);
     handler(&world, "echo", "log(\"info\", \"ran\");\nreply(200, request.url)");
-    let gate = world.gate(&catch_all(&world, &site, "echo", &[])).attach();
+    let mut gate = world.gate(&catch_all(&world, &site, "echo", &[])).attach();
     let ask = |target: &str, host: &str| {
         let mut stream = dial(&gate, 80);
         write!(stream, "GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
@@ -62,6 +62,7 @@ fn u04_an_absolute_target_and_the_host_are_one_authority() {
         let differing = ask(target, host);
         assert!(differing.starts_with("HTTP/1.1 400"), "{differing}");
     }
+    gate.wait_for_log(|line| line["kind"] == "handler");
     let log = gate.log();
     assert_eq!(of_kind(&log, "handler").len(), 1, "it ran for a request with two hosts: {log:#?}");
     site.assert_untouched();

@@ -16,12 +16,12 @@ fn request_through(world: &World, keys: &str) -> (String, Value, Duration) {
         "version = 1\nallowed_hosts = [\"api.test\"]\n{}connect_timeout_ms = 2000\n{keys}\n",
         world.upstream(&[("api.test:443", origin.address())]),
     );
-    let gate = world.gate(&policy).attach();
+    let mut gate = world.gate(&policy).attach();
     let began = Instant::now();
     let (status, body) = failure(&gate, "https://api.test/");
     let took = began.elapsed();
     origin.assert_untouched();
-    let line = gate.log().into_iter().find(|line| line["kind"] == "exchange").unwrap();
+    let line = gate.wait_for_log(|line| line["kind"] == "exchange");
     assert_eq!((&line["verdict"], &line["reason"]), (&json!("failed"), &body["reason"]), "{line}");
     assert!(!json!(gate.log()).to_string().contains(PASSWORD) && !body.to_string().contains(PASSWORD));
     (status, body, took)
