@@ -76,7 +76,7 @@ fn open(path: &Path) -> Result<File, Failure> {
 }
 
 /// The user namespace that owns `namespace`.
-fn owner(namespace: &File) -> Result<File, Failure> {
+pub(crate) fn owner(namespace: &File) -> Result<File, Failure> {
     // SAFETY: the request takes no argument; its answer is a new descriptor, owned by nobody yet.
     let opened = unsafe { request::owner(namespace.as_raw_fd()).map(|fd| OwnedFd::from_raw_fd(fd)) };
     opened.map(File::from).map_err(|errno| {
@@ -86,7 +86,7 @@ fn owner(namespace: &File) -> Result<File, Failure> {
     })
 }
 
-fn same(namespace: &File, path: &str) -> Result<bool, Failure> {
+pub(crate) fn same(namespace: &File, path: &str) -> Result<bool, Failure> {
     let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
     let compare = || Ok(identity(namespace.metadata()?) == identity(fs::metadata(path)?));
     compare().map_err(|error: io::Error| {
@@ -95,17 +95,21 @@ fn same(namespace: &File, path: &str) -> Result<bool, Failure> {
 }
 
 /// In our own user namespace nothing is gained by entering, so everything must be there already.
-fn require_capabilities() -> Result<(), Failure> {
+pub(crate) fn require_capabilities() -> Result<(), Failure> {
+    require(&[
+        (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN"),
+        (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
+        (CapabilitySet::NET_RAW, "CAP_NET_RAW"),
+    ])
+}
+
+/// Fails unless we have these capabilities in our own user namespace.
+pub(crate) fn require(needed: &[(CapabilitySet, &str)]) -> Result<(), Failure> {
     let held = rustix::thread::capabilities(None)
         .map_err(|errno| {
             Failure::new(Kind::Internal, "privilege", "capabilities cannot be read").because(errno)
         })?
         .effective;
-    let needed = [
-        (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN"),
-        (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
-        (CapabilitySet::NET_RAW, "CAP_NET_RAW"),
-    ];
     let missing: Vec<&str> =
         needed.iter().filter(|(set, _)| !held.contains(*set)).map(|(_, name)| *name).collect();
     if missing.is_empty() {

@@ -1,4 +1,4 @@
-//! The socket to the gate: one line and seven or eight descriptors out, one line of plan in.
+//! The socket to the gate: one line and seven descriptors or more out, one line of plan in.
 //!
 //! **Invariant:** every line in is bounded and every wait has a deadline.
 
@@ -6,6 +6,7 @@ use crate::capture::Capture;
 use crate::failure::{Failure, FailureReport, Kind};
 use crate::plan::Plan;
 use crate::ruleset::{OWN_V4, OWN_V6};
+use crate::trust::Search;
 use nix::sys::socket::{ControlMessage, MsgFlags, SockType, getsockopt, sendmsg, sockopt};
 use serde::Serialize;
 use std::io::{self, IoSlice, Read, Write};
@@ -94,15 +95,22 @@ impl Gate {
         Ok(Self { stream })
     }
 
-    /// Sends the line and, with its first byte, the descriptors: the capture's, and the door's.
+    /// Waits until the gate wants us to begin, as long as it takes to load a policy. False where it ended.
+    pub(crate) fn begins(&self) -> bool {
+        (&self.stream).read_exact(&mut [0]).is_ok()
+    }
+
+    /// Sends the line and, with its first byte, the descriptors: the capture's, and what else there is, which
+    /// is the door and then the private namespace.
     pub(crate) fn ready(
         &self,
         ready: &Ready,
         capture: &Capture,
-        door: Option<&OwnedFd>,
+        further: &[Option<&OwnedFd>],
     ) -> Result<(), Failure> {
         let line = line(ready)?;
-        let numbers: Vec<RawFd> = capture.descriptors.iter().chain(door).map(AsRawFd::as_raw_fd).collect();
+        let descriptors = capture.descriptors.iter().chain(further.iter().copied().flatten());
+        let numbers: Vec<RawFd> = descriptors.map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&numbers)];
         let sent = sendmsg::<()>(
             self.stream.as_raw_fd(),
@@ -117,6 +125,16 @@ impl Gate {
 
     /// Waits for the plan.
     pub(crate) fn plan(&self) -> Result<Plan, Failure> {
+        Plan::parse(&self.line()?)
+    }
+
+    /// Waits for what is to be looked for.
+    pub(crate) fn search(&self) -> Result<Search, Failure> {
+        serde_json::from_slice(&self.line()?).map_err(|error| broken(error.into()))
+    }
+
+    /// Waits for a line of the gate's.
+    fn line(&self) -> Result<Vec<u8>, Failure> {
         let until = Instant::now() + DEADLINE;
         let mut text = Vec::new();
         let mut buffer = vec![0_u8; 1 << 16];
@@ -142,12 +160,23 @@ impl Gate {
                 ));
             }
         }
-        Plan::parse(&text)
+        Ok(text)
     }
 
     /// Says that the workload runs.
     pub(crate) fn started(&self, started: &Started) -> Result<(), Failure> {
-        (&self.stream).write_all(&line(started)?).map_err(broken)
+        self.say(started)
+    }
+
+    /// Says a line.
+    pub(crate) fn say(&self, value: &impl Serialize) -> Result<(), Failure> {
+        (&self.stream).write_all(&line(value)?).map_err(broken)
+    }
+
+    /// Waits until the gate has ended, or has closed the socket.
+    pub(crate) fn wait_for_end(&self) {
+        // A word of the gate's is one that was not expected, and ends it too. So does an error.
+        drop(self.stream.set_read_timeout(None).and_then(|()| (&self.stream).read(&mut [0])));
     }
 
     /// Says why it does not.

@@ -8,11 +8,15 @@
 
 mod attach;
 mod capture;
+mod container;
 mod door;
 mod failure;
 mod fence;
+mod file_tree;
 mod gate;
 mod init;
+mod interfaces;
+mod mount_table;
 mod mounts;
 mod nft;
 mod plan;
@@ -20,8 +24,11 @@ mod process;
 mod routes;
 mod ruleset;
 mod run;
+mod settings;
+mod sidecar;
 mod signals;
 mod sockets;
+mod trust;
 mod userns;
 
 use clap::{Args, Parser, Subcommand};
@@ -32,6 +39,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
+use trust::TrustOptions;
 
 /// Captures the egress of a network namespace for sluicegate, which starts this program itself.
 #[derive(Debug, Parser)]
@@ -51,6 +59,14 @@ enum Verb {
         #[command(flatten)]
         gate: GateOptions,
     },
+    /// Moves the interfaces of our own namespace into a private one, captures what is left, hands both over,
+    /// and ends.
+    Sidecar {
+        #[command(flatten)]
+        gate: GateOptions,
+    },
+    /// Has the programs of a container trust the gate, until that ends.
+    Trust(TrustOptions),
     /// Makes namespaces for a command, captures, hands over, and runs it to its end.
     Run {
         #[command(flatten)]
@@ -61,15 +77,36 @@ enum Verb {
     },
 }
 
-/// What the gate says to both.
+/// What the gate says to all.
 #[derive(Args, Clone, Copy, Debug)]
 struct GateOptions {
     /// An inherited stream socket to the gate.
     #[arg(long, value_name = "FD")]
     socket: RawFd,
+    /// Begins when the gate sends a byte, and ends where it closes the socket before.
+    #[arg(long)]
+    wait: bool,
     /// Leaves a process in the namespace that makes sockets for connections that come in.
     #[arg(long)]
     door: bool,
+}
+
+impl Verb {
+    /// The socket to the gate.
+    fn socket(&self) -> RawFd {
+        match self {
+            Self::Attach { gate, .. } | Self::Sidecar { gate } | Self::Run { gate, .. } => gate.socket,
+            Self::Trust(options) => options.socket,
+        }
+    }
+
+    /// Whether nothing is to be done before the gate says so.
+    fn waits(&self) -> bool {
+        match self {
+            Self::Attach { gate, .. } | Self::Sidecar { gate } | Self::Run { gate, .. } => gate.wait,
+            Self::Trust(_) => true,
+        }
+    }
 }
 
 impl GateOptions {
@@ -81,7 +118,6 @@ impl GateOptions {
 }
 
 fn main() -> ExitCode {
-    let began = Instant::now();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(answer) => {
@@ -90,14 +126,19 @@ fn main() -> ExitCode {
             return ExitCode::from(if answer.use_stderr() { Kind::Usage.exit_code() } else { 0 });
         }
     };
-    let (Verb::Attach { gate: options, .. } | Verb::Run { gate: options, .. }) = &cli.verb;
-    let gate = match Gate::adopt(options.socket) {
+    let gate = match Gate::adopt(cli.verb.socket()) {
         Ok(gate) => gate,
         Err(failure) => return complain(&failure),
     };
+    if cli.verb.waits() && !gate.begins() {
+        return ExitCode::SUCCESS;
+    }
+    let began = Instant::now();
     let done = match &cli.verb {
-        Verb::Attach { namespace, .. } => attach(&gate, *options, namespace, began).map(|()| 0),
-        Verb::Run { command, .. } => run::run(&gate, *options, command, began),
+        Verb::Attach { namespace, gate: options } => attach(&gate, *options, namespace, began).map(|()| 0),
+        Verb::Sidecar { gate: options } => sidecar::sidecar(&gate, *options, began).map(|()| 0),
+        Verb::Trust(options) => trust::keep(&gate, options).map(|()| 0),
+        Verb::Run { command, gate: options } => run::run(&gate, *options, command, began),
     };
     match done {
         Ok(code) => ExitCode::from(code),
@@ -112,7 +153,7 @@ fn attach(gate: &Gate, options: GateOptions, namespace: &Path, began: Instant) -
     attach::enter(namespace)?;
     let door = options.open_door()?;
     let capture = capture::capture()?;
-    gate.ready(&Ready::new(&capture, attach::current()?, began), &capture, door.as_ref())
+    gate.ready(&Ready::new(&capture, attach::current()?, began), &capture, &[door.as_ref()])
 }
 
 /// Says it to the terminal, when there is no gate to say it to.

@@ -40,8 +40,7 @@ impl Proc {
 pub(crate) fn prepare(plan: &Plan) -> Result<Proc, Failure> {
     let here = env::current_dir();
     let proc = fresh_proc()?;
-    let trust_dir = resolve(&plan.trust_dir)?.ok_or_else(|| failed(&plan.trust_dir, "is not there"))?;
-    trust(plan, &trust_dir)?;
+    let trust_dir = trust_folder(plan)?;
     for mount in &plan.mounts {
         let over = resolve(&mount.over)?.ok_or_else(|| failed(&mount.over, "is not there"))?;
         bind_read_only(&trust_dir.join(&mount.file), &over)?;
@@ -87,14 +86,17 @@ fn fresh_proc() -> Result<Proc, Failure> {
     Ok(proc)
 }
 
-fn trust(plan: &Plan, folder: &Path) -> Result<(), Failure> {
-    tmpfs(folder, TRUST_OPTIONS)?;
+/// Covers the plan's trust folder with one that has the plan's files; the answer is where it is.
+pub(crate) fn trust_folder(plan: &Plan) -> Result<PathBuf, Failure> {
+    let folder = resolve(&plan.trust_dir)?.ok_or_else(|| failed(&plan.trust_dir, "is not there"))?;
+    tmpfs(&folder, TRUST_OPTIONS)?;
     let empty = (EMPTY.to_owned(), Vec::new());
     for (name, content) in plan.files.iter().chain([&empty]) {
         let path = folder.join(name);
         fs::write(&path, content).map_err(|error| failed(&path, "cannot be written").because(error))?;
     }
-    make_read_only(folder)
+    make_read_only(&folder)?;
+    Ok(folder)
 }
 
 fn tmpfs(folder: &Path, options: &str) -> Result<(), Failure> {

@@ -53,15 +53,24 @@ pub(crate) fn keep_descriptors_to_ourselves() -> Result<(), Failure> {
 /// Gives up every capability for good: bounding, ambient, inheritable, permitted, effective. No
 /// program executed later gains one, by uid 0 or by a set-uid bit.
 pub(crate) fn drop_privileges() -> Result<(), Failure> {
+    limit_privileges(CapabilitySet::empty())
+}
+
+/// Gives up every capability but `kept`, which no program executed later has.
+pub(crate) fn limit_privileges(kept: CapabilitySet) -> Result<(), Failure> {
     let failed = |what: &str| {
         let what = what.to_owned();
         move |cause: std::io::Error| Failure::new(Kind::Internal, "privilege", what).because(cause)
     };
+    // First, since it is what keeps programs from gaining any where the bounding set cannot be emptied.
+    prctl::set_no_new_privs().map_err(|errno| failed("PR_SET_NO_NEW_PRIVS failed")(errno.into()))?;
     for bit in 0..u64::BITS {
         match rustix::thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit)) {
             Ok(()) => {}
             // Past the last capability that this kernel knows.
             Err(rustix::io::Errno::INVAL) if bit > 0 => break,
+            // That takes CAP_SETPCAP, which a container may have been started without.
+            Err(rustix::io::Errno::PERM) => break,
             Err(errno) => {
                 return Err(failed("the bounding set could not be emptied")(errno.into()));
             }
@@ -69,14 +78,8 @@ pub(crate) fn drop_privileges() -> Result<(), Failure> {
     }
     rustix::thread::clear_ambient_capability_set()
         .map_err(|errno| failed("ambient capabilities remain")(errno.into()))?;
-    let none = CapabilitySets {
-        effective: CapabilitySet::empty(),
-        permitted: CapabilitySet::empty(),
-        inheritable: CapabilitySet::empty(),
-    };
-    rustix::thread::set_capabilities(None, none)
-        .map_err(|errno| failed("capabilities remain")(errno.into()))?;
-    prctl::set_no_new_privs().map_err(|errno| failed("PR_SET_NO_NEW_PRIVS failed")(errno.into()))
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets).map_err(|errno| failed("capabilities remain")(errno.into()))
 }
 
 /// Keeps this process's memory from others of the same uid.

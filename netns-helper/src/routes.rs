@@ -3,15 +3,16 @@
 use crate::failure::{Failure, Kind};
 use crate::nft::LOOPBACK_INDEX;
 use crate::ruleset::{OWN_V4, OWN_V6};
-use futures_util::TryStreamExt;
+use crate::settings;
+use futures_util::{Stream, TryStreamExt};
 use netlink_packet_route::address::AddressHeaderFlags;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{RouteScope, RouteType};
 use netlink_packet_route::rule::RuleAction;
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
-use std::{fs, io};
 use tokio::runtime::Runtime;
 
 const STEP: &str = "addresses and routes";
@@ -20,6 +21,8 @@ const ROUTE_TABLE: u32 = 59_877;
 const RULE_PREFERENCE: u32 = 100;
 /// Each request is answered by the kernel at once.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// Interfaces, addresses, routes or neighbours of a namespace that are looked at: far more than a container has.
+const ENTRIES_MAX: usize = 4_096;
 
 /// A conversation with the kernel about the network namespace in which it was opened.
 pub(crate) struct Routing {
@@ -46,18 +49,7 @@ impl Routing {
 
     /// Refuses a namespace with a way around `lo`.
     pub(crate) fn refuse_other_interfaces(&self) -> Result<(), Failure> {
-        let links = self.bounded(
-            async {
-                let mut links = Vec::new();
-                let mut stream = std::pin::pin!(self.handle.link().get().execute());
-                while let Some(link) = stream.try_next().await? {
-                    links.push(link);
-                }
-                Ok(links)
-            },
-            "interfaces could not be listed",
-        )?;
-        let others: Vec<String> = links.iter().filter(|link| is_a_way_out(link)).map(name).collect();
+        let others: Vec<String> = self.ways_out()?.iter().map(name).collect();
         if others.is_empty() {
             return Ok(());
         }
@@ -70,6 +62,39 @@ impl Routing {
             ),
         )
         .hint("start the container with --network none"))
+    }
+
+    /// The interfaces by which packets could leave.
+    pub(crate) fn ways_out(&self) -> Result<Vec<LinkMessage>, Failure> {
+        let mut links = self.list(self.handle.link().get().execute(), "interfaces could not be listed")?;
+        links.retain(is_a_way_out);
+        Ok(links)
+    }
+
+    /// Takes in all that the kernel has of something.
+    pub(crate) fn list<T>(
+        &self,
+        entries: impl Stream<Item = Result<T, rtnetlink::Error>>,
+        what: &'static str,
+    ) -> Result<Vec<T>, Failure> {
+        let limited = async {
+            let mut list = Vec::new();
+            let mut entries = std::pin::pin!(entries);
+            while let Some(entry) = entries.try_next().await? {
+                if list.len() == ENTRIES_MAX {
+                    return Ok(None);
+                }
+                list.push(entry);
+            }
+            Ok(Some(list))
+        };
+        let too_many = || Failure::new(Kind::Usage, STEP, format!("{what}: more than {ENTRIES_MAX}"));
+        self.bounded(limited, what)?.ok_or_else(too_many)
+    }
+
+    /// What requests are made with.
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     /// Brings `lo` up and routes every foreign address to it. Doing it again changes nothing.
@@ -112,7 +137,8 @@ impl Routing {
         self.bounded(async { unless_there(rule().v6().execute().await) }, "no IPv6 routing rule")
     }
 
-    fn bounded<T>(
+    /// Waits for the kernel's answer to `request`; `what` is said where it is a bad one.
+    pub(crate) fn bounded<T>(
         &self,
         request: impl Future<Output = Result<T, rtnetlink::Error>>,
         what: &'static str,
@@ -131,7 +157,8 @@ impl Routing {
     }
 }
 
-fn unless_there(result: Result<(), rtnetlink::Error>) -> Result<(), rtnetlink::Error> {
+/// What was there already is as good as added.
+pub(crate) fn unless_there(result: Result<(), rtnetlink::Error>) -> Result<(), rtnetlink::Error> {
     match result {
         Err(rtnetlink::Error::NetlinkError(message)) if message.raw_code() == -libc::EEXIST => Ok(()),
         result => result,
@@ -142,15 +169,12 @@ fn unless_there(result: Result<(), rtnetlink::Error>) -> Result<(), rtnetlink::E
 /// the calling thread's network namespace.
 fn switch_ipv6_on() -> Result<(), Failure> {
     for interface in ["all", "default", "lo"] {
-        let path = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
-        let failed = |error: io::Error| {
-            Failure::new(Kind::Privilege, "IPv6", format!("{path} cannot be set to 0"))
+        let name = format!("ipv6/conf/{interface}/disable_ipv6");
+        settings::write(&name, "0").map_err(|error| {
+            Failure::new(Kind::Privilege, "IPv6", format!("/proc/sys/net/{name} cannot be set to 0"))
                 .because(error)
-                .hint("IPv4 and IPv6 are always captured together: the kernel must have IPv6, and /proc/sys must be writable")
-        };
-        if fs::read_to_string(&path).map_err(failed)?.trim() != "0" {
-            fs::write(&path, "0").map_err(failed)?;
-        }
+                .hint("IPv4 and IPv6 are always captured together: the kernel must have IPv6, and /proc/sys must be writable, or the container be started with --sysctl net.ipv6.conf.all.disable_ipv6=0")
+        })?;
     }
     Ok(())
 }
@@ -181,7 +205,8 @@ fn is_tunnel(link: &LinkMessage) -> bool {
     })
 }
 
-fn name(link: &LinkMessage) -> String {
+/// An interface's name.
+pub(crate) fn name(link: &LinkMessage) -> String {
     link.attributes
         .iter()
         .find_map(

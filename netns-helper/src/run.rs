@@ -76,7 +76,7 @@ pub(crate) fn run(
 }
 
 fn hand_over(gate: &Gate, captured: &Capture, door: Option<&OwnedFd>, began: Instant) -> Result<(), Failure> {
-    gate.ready(&Ready::new(captured, attach::current()?, began), captured, door)
+    gate.ready(&Ready::new(captured, attach::current()?, began), captured, &[door])
 }
 
 /// Reads what the init says of the start: a line with the kind of its /proc, or its failure.

@@ -1,0 +1,89 @@
+//! `trust`: has the programs of a container trust the gate, by files that are mounted over the container's own,
+//! and takes them off when the gate ends. Nothing is written to the container's file systems.
+//!
+//! It is a process of its own that stays: taking a mount off takes a privilege, which the gate has not. Once
+//! they are there it does nothing but wait for the gate's end.
+
+use crate::container::{Container, take_off};
+use crate::failure::{Failure, Kind};
+use crate::gate::Gate;
+use crate::process;
+use clap::Args;
+use nix::sys::signal::SigSet;
+use nix::unistd::setsid;
+use rustix::thread::CapabilitySet;
+use serde::{Deserialize, Serialize};
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+/// Whose files are meant.
+#[derive(Args, Debug)]
+pub(crate) struct TrustOptions {
+    /// An inherited stream socket to the gate.
+    #[arg(long, value_name = "FD")]
+    pub(crate) socket: RawFd,
+    /// A process of the container.
+    #[arg(long, value_name = "PID")]
+    pub(crate) process: u32,
+    /// Where the container's files begin, as its mount namespace has it: for a process that has not changed its
+    /// root yet.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+}
+
+/// What the gate wants to be looked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Search {
+    /// The network namespace that the process has to be in, `net:[INODE]`.
+    pub(crate) namespace: String,
+    /// Where bundles may be, in the order of their worth.
+    pub(crate) bundles: Vec<PathBuf>,
+    /// Where Java's stores may be.
+    pub(crate) java_stores: Vec<PathBuf>,
+}
+
+/// What the gate is told: what there is to be mounted over.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Inventory {
+    pub(crate) bundles: Vec<Bundle>,
+    pub(crate) java_stores: Vec<PathBuf>,
+}
+
+/// A bundle, and where it is.
+#[derive(Debug, Serialize)]
+pub(crate) struct Bundle {
+    pub(crate) over: PathBuf,
+    pub(crate) text: String,
+}
+
+/// What the gate is told when all is mounted.
+#[derive(Debug, Serialize)]
+struct Placed {
+    placed: usize,
+}
+
+/// Mounts what the gate plans, and takes it off when the gate ends.
+pub(crate) fn keep(gate: &Gate, options: &TrustOptions) -> Result<(), Failure> {
+    let search = gate.search()?;
+    // A terminal's signals are for others, and whoever ends the gate's process group means the gate: we have
+    // something to do after it. Failing to lead a session means that we do already.
+    setsid().map(drop).unwrap_or_default();
+    SigSet::all()
+        .thread_block()
+        .map_err(|errno| Failure::new(Kind::Internal, "signals", "they cannot be blocked").because(errno))?;
+    let mut container = Container::enter(options, &search.namespace)?;
+    let (inventory, targets) = container.search(&search)?;
+    gate.say(&inventory)?;
+    let plan = gate.plan()?;
+    let placed = container.place(&plan, targets)?;
+    drop(plan);
+    let files = container.into_files();
+    let told = process::limit_privileges(CapabilitySet::SYS_ADMIN)
+        .and_then(|()| gate.say(&Placed { placed: placed.len() }));
+    if told.is_ok() {
+        gate.wait_for_end();
+    }
+    take_off(&files, &placed);
+    told
+}
