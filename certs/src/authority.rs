@@ -1,7 +1,7 @@
 //! The certificate authority of one instance: its key, its certificate, and the leaves it signs.
 //!
-//! **Invariant:** the authority's key is made in memory and is never serialised; no function
-//! returns it, and it signs only the authority's own certificate and leaves for one [`LeafName`].
+//! **Invariant:** the authority's key is made in memory; no function but [`CertificateAuthority::keep`] returns it,
+//! and it signs only the authority's own certificate and leaves for one [`LeafName`].
 //!
 //! **Invariant:** every certificate passes OpenSSL's strict checks (RFC 5280): critical
 //! BasicConstraints and KeyUsage on the authority, a key identifier that each leaf repeats, and
@@ -24,7 +24,7 @@ use rcgen::{
 };
 use rustls::{
     ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject},
 };
 
 use crate::{CertError, LeafName, server_config::ServerConfigTemplate};
@@ -60,6 +60,21 @@ pub struct CertificateAuthority {
     template: ServerConfigTemplate,
 }
 
+/// All that an authority consists of, for the process that takes its instance over. It is secret, and is to be
+/// passed from memory to memory alone.
+pub struct KeptAuthority {
+    /// The certificate, in PEM.
+    pub certificate_pem: String,
+    /// Its subject's common name.
+    pub subject: String,
+    /// When it is valid.
+    pub validity: Range<SystemTime>,
+    /// Its private key, in PKCS #8 (RFC 5958).
+    pub key: Vec<u8>,
+    /// The private key of its leaves, likewise.
+    pub leaf_key: Vec<u8>,
+}
+
 /// A minted leaf, ready to accept connections.
 pub(crate) struct Identity {
     /// Presents the leaf.
@@ -84,18 +99,48 @@ impl CertificateAuthority {
         let validity = authority_validity(now)?;
         let subject = authority_subject(instance, random::<4>()?);
 
-        let mut params = certificate_params(&validity)?;
-        params.distinguished_name.push(DnType::CommonName, subject.as_str());
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        // Fixed here once, for the authority key identifier of a leaf must be these very octets.
-        params.key_identifier_method = KeyIdMethod::PreSpecified(params.key_identifier(&key));
+        let params = authority_params(&subject, &validity, &key)?;
         let certificate = params.self_signed(&key).map_err(CertError::Sign)?;
 
         Ok(Self {
             issuer: Issuer::new(params, key),
             certificate_pem: certificate.pem(),
             certificate: certificate.into(),
+            subject,
+            validity,
+            leaf_key,
+            template,
+        })
+    }
+
+    /// What the process that takes this instance over needs to go on as the same authority.
+    ///
+    /// # Errors
+    /// [`CertError::Crypto`].
+    pub fn keep(&self) -> Result<KeptAuthority, CertError> {
+        Ok(KeptAuthority {
+            certificate_pem: self.certificate_pem.clone(),
+            subject: self.subject.clone(),
+            validity: self.validity.clone(),
+            key: self.issuer.key().to_pkcs8()?.secret_der().to_vec(),
+            leaf_key: self.leaf_key.to_pkcs8()?.secret_der().to_vec(),
+        })
+    }
+
+    /// Goes on as an authority that was kept.
+    ///
+    /// # Errors
+    /// [`CertError::Kept`] and [`CertError::Pem`] where a part cannot be read; else as [`Self::generate`].
+    pub fn go_on(kept: KeptAuthority) -> Result<Self, CertError> {
+        let KeptAuthority { certificate_pem, subject, validity, key, leaf_key } = kept;
+        let (key, leaf_key) = (P256Key::from_pkcs8(&key)?, P256Key::from_pkcs8(&leaf_key)?);
+        let template = ServerConfigTemplate::new(&leaf_key.to_pkcs8()?)?;
+        let params = authority_params(&subject, &validity, &key)?;
+        Ok(Self {
+            certificate: CertificateDer::from_pem_slice(certificate_pem.as_bytes())
+                .map_err(CertError::Pem)?,
+            certificate_pem,
+            issuer: Issuer::new(params, key),
             subject,
             validity,
             leaf_key,
@@ -154,7 +199,11 @@ impl P256Key {
         EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map(Self).map_err(CertError::Crypto)
     }
 
-    /// The private key in the form that the TLS library loads. For the leaf key only.
+    fn from_pkcs8(key: &[u8]) -> Result<Self, CertError> {
+        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, key).map(Self).map_err(CertError::Kept)
+    }
+
+    /// The private key in the form that the TLS library loads.
     fn to_pkcs8(&self) -> Result<PrivateKeyDer<'static>, CertError> {
         let document = self.0.to_pkcs8v1().map_err(CertError::Crypto)?;
         Ok(PrivatePkcs8KeyDer::from(document.as_ref().to_vec()).into())
@@ -176,6 +225,21 @@ impl SigningKey for P256Key {
         let signature = self.0.sign(&SystemRandom::new(), message);
         signature.map(|signature| signature.as_ref().to_vec()).map_err(|_| rcgen::Error::RingUnspecified)
     }
+}
+
+/// What an authority's certificate says, and what its leaves say of it.
+fn authority_params(
+    subject: &str,
+    validity: &Range<SystemTime>,
+    key: &P256Key,
+) -> Result<CertificateParams, CertError> {
+    let mut params = certificate_params(validity)?;
+    params.distinguished_name.push(DnType::CommonName, subject);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    // Fixed here once, for the authority key identifier of a leaf must be these very octets.
+    params.key_identifier_method = KeyIdMethod::PreSpecified(params.key_identifier(key));
+    Ok(params)
 }
 
 /// What the authority's certificate and its leaves have in common; the subject is empty.
@@ -301,6 +365,22 @@ mod tests {
             assert!(subject.len() <= MAX_COMMON_NAME, "{subject}");
             assert!(subject.ends_with(" 0000ab01"), "{subject}");
         }
+    }
+
+    #[test]
+    fn an_authority_that_was_kept_goes_on_as_the_same() {
+        let first = CertificateAuthority::generate("web", at(0)).unwrap();
+        let second = CertificateAuthority::go_on(first.keep().unwrap()).unwrap();
+        assert_eq!(second.certificate_pem(), first.certificate_pem());
+        assert_eq!(
+            (second.subject.clone(), second.validity.clone()),
+            (first.subject.clone(), first.validity.clone())
+        );
+        let kept = [first, second].map(|authority| authority.keep().unwrap());
+        let [first, second] = kept;
+        assert!(first.key == second.key && first.leaf_key == second.leaf_key);
+        let broken = KeptAuthority { key: vec![0; 3], ..first };
+        assert!(matches!(CertificateAuthority::go_on(broken), Err(CertError::Kept(_))));
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub enum CertError {
     /// The system's random source or the cryptographic library failed; it does not in practice.
     #[error("the cryptographic library made no key or random number")]
     Crypto(#[source] aws_lc_rs::error::Unspecified),
+    /// A key that was kept is none.
+    #[error("the key that was kept cannot be read")]
+    Kept(#[source] aws_lc_rs::error::KeyRejected),
     /// A certificate could not be encoded or signed.
     #[error("the certificate could not be signed")]
     Sign(#[source] rcgen::Error),

@@ -28,7 +28,7 @@ mod leaf_cache;
 mod leaf_name;
 mod server_config;
 
-pub use authority::CertificateAuthority;
+pub use authority::{CertificateAuthority, KeptAuthority};
 pub use error::CertError;
 pub use java_key_store::java_key_store;
 pub use leaf_cache::{DEFAULT_CAPACITY, LeafCache};
