@@ -1,9 +1,10 @@
 //! `sluicegate attach`: an existing namespace, until we are told to stop or its container ends.
 
+use std::fs::File;
 use std::future;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 
 use nix::errno::Errno;
@@ -11,11 +12,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::capture::{Helper, Ready, Target};
+use crate::capture::{Captured, Helper, Ready};
+use crate::causes::in_words;
 use crate::container::{self, Container, ContainerError, ContainerName, Engine};
 use crate::controller::Sealing;
 use crate::instance::{Instance, InstanceError};
-use crate::process;
+use crate::trust::{Inside, Keeper};
+use crate::{handover, service_manager};
 
 /// What to attach to, as the command line names it: a path, `pid:N`, `docker:NAME` or `podman:NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,14 +57,22 @@ impl Namespace {
     /// [`ContainerError`].
     pub fn find(&self) -> Result<Found, ContainerError> {
         match self {
-            Self::Path(path) => Ok(Found { path: path.clone(), process: None, container: None }),
-            Self::Process(pid) => Ok(Found { path: of_process(*pid), process: None, container: None }),
+            Self::Path(path) => {
+                Ok(Found { path: path.clone(), process: None, container: None, inside: None })
+            }
+            Self::Process(pid) => Ok(Found {
+                path: of_process(*pid),
+                process: None,
+                container: None,
+                inside: Some(Inside { pid: *pid, root: None }),
+            }),
             Self::Container(name) => {
                 let running = name.find()?;
                 Ok(Found {
                     path: of_process(running.pid),
                     process: Some(running.process),
                     container: Some(running.container),
+                    inside: Some(Inside { pid: running.pid, root: None }),
                 })
             }
         }
@@ -77,60 +88,138 @@ pub struct Found {
     pub process: Option<OwnedFd>,
     /// Whose it is, where a container was named.
     pub container: Option<Container>,
+    /// Whose files could be made to trust the gate, where that is known.
+    pub inside: Option<Inside>,
 }
 
 impl Found {
-    /// The namespace of a container's first process, for as long as that runs.
+    /// The namespace of a container's first process, for as long as that runs. Its files begin at `root` where
+    /// it has not changed its root yet.
     ///
     /// # Errors
     /// There is no such process.
-    pub fn of_container(container: Container, pid: u32) -> io::Result<Self> {
+    pub fn of_container(container: Container, pid: u32, root: Option<PathBuf>) -> io::Result<Self> {
         let process = Some(container::open_process(pid)?);
-        Ok(Self { path: of_process(pid), process, container: Some(container) })
+        let inside = Some(Inside { pid, root });
+        Ok(Self { path: of_process(pid), process, container: Some(container), inside })
     }
+}
+
+/// How the workload comes to trust the gate.
+#[derive(Debug)]
+pub struct Trust {
+    /// Where the authority's certificate is written to.
+    pub file: Option<File>,
+    /// What mounts bundles over the container's.
+    pub keeper: Option<Keeper>,
 }
 
 fn of_process(pid: u32) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/ns/net"))
 }
 
-/// Captures a namespace and serves it until SIGINT, SIGTERM or the end of its process. The rules stay
-/// behind: without a gate nothing leaves it, and the next `attach` takes over.
+/// How a namespace comes to be captured.
+#[derive(Debug)]
+pub enum Capture {
+    /// By a helper that waits to be asked for it.
+    Begun(Helper),
+    /// It is, by an earlier process of the instance.
+    Kept(Box<Captured>),
+}
+
+/// Has a namespace captured and serves it until SIGINT, SIGTERM or the end of `process`. The rules stay behind:
+/// without a gate nothing leaves it, and the next `attach` takes over.
 ///
 /// # Errors
 /// [`InstanceError`].
 pub fn attach(
     instance: &Instance,
-    found: Found,
-    authority_file: Option<&Path>,
+    capture: Capture,
+    process: Option<OwnedFd>,
+    trust: Trust,
     started: impl FnOnce(&Ready),
 ) -> Result<(), InstanceError> {
-    process::harden().map_err(|error| InstanceError::System("protect this process", error))?;
-    let mut helper = Helper::start(&Target::Attach(found.path), instance.is_published())
-        .map_err(InstanceError::Capture)?;
-    let captured = helper.captured().map_err(InstanceError::Capture)?;
-    let mut child = helper.into_child();
-    child.wait().map_err(|error| InstanceError::System("wait for the helper", error))?;
-    if let Some(file) = authority_file {
-        instance.write_authority(file)?;
-    }
-    process::drop_privileges().map_err(|error| InstanceError::System("drop privileges", error))?;
     instance.check_secrets()?;
-    let serving = instance.serve(captured, Sealing::Apart)?;
-    started(&serving.ready);
-    let told = serving.runtime.block_on(until_the_end(found.process));
-    serving.stop();
-    instance.close()?;
-    told.map_err(|error| InstanceError::System("wait for signals", error))
+    let captured = match capture {
+        Capture::Begun(mut helper) => {
+            let captured = captured(&mut helper)?;
+            // The door's process would end with this one.
+            if captured.door.is_none()
+                && let Err(error) = handover::leave(&captured, instance.authority())
+            {
+                tracing::warn!(error = in_words(&error), "the next process will have to attach anew");
+            }
+            captured
+        }
+        Capture::Kept(captured) => *captured,
+    };
+    serve(instance, captured, process, trust, started)
 }
 
-async fn until_the_end(process: Option<OwnedFd>) -> io::Result<()> {
+/// Has the namespace captured by a helper that then ends.
+///
+/// # Errors
+/// [`InstanceError`].
+pub fn captured(helper: &mut Helper) -> Result<Captured, InstanceError> {
+    let captured = helper.captured().map_err(InstanceError::Capture)?;
+    if let Some(mut child) = helper.take_child() {
+        child.wait().map_err(|error| InstanceError::System("wait for the helper", error))?;
+    }
+    Ok(captured)
+}
+
+/// Serves a captured namespace until SIGINT, SIGTERM or the end of `process`.
+///
+/// # Errors
+/// [`InstanceError`].
+pub fn serve(
+    instance: &Instance,
+    captured: Captured,
+    process: Option<OwnedFd>,
+    mut trust: Trust,
+    started: impl FnOnce(&Ready),
+) -> Result<(), InstanceError> {
+    if let Some(file) = trust.file {
+        instance.write_authority(file)?;
+    }
+    if let Some(keeper) = &mut trust.keeper {
+        keeper.place(&captured.ready.namespace, instance.authority_pem())?;
+    }
+    let serving = instance.serve(captured, Sealing::Apart)?;
+    started(&serving.ready);
+    let end = serving.runtime.block_on(until_the_end(process));
+    match end {
+        // Another process may follow, for which connections wait.
+        Ok(End::Told) if service_manager::is_there() => serving.drain(),
+        Ok(End::Told) | Err(_) => {}
+        Ok(End::Gone) => {
+            if let Err(error) = handover::forget() {
+                tracing::warn!(error = in_words(&error), "the service manager keeps what was captured");
+            }
+        }
+    }
+    serving.stop();
+    drop(trust.keeper);
+    instance.close()?;
+    end.map(drop).map_err(|error| InstanceError::System("wait for signals", error))
+}
+
+/// Why a gate ends.
+#[derive(Debug)]
+enum End {
+    /// It was told to.
+    Told,
+    /// What it serves is gone.
+    Gone,
+}
+
+async fn until_the_end(process: Option<OwnedFd>) -> io::Result<End> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
-        ended = end_of(process) => ended,
+        _ = interrupt.recv() => Ok(End::Told),
+        _ = terminate.recv() => Ok(End::Told),
+        ended = end_of(process) => ended.map(|()| End::Gone),
     }
 }
 

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::io::{self, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, TcpListener, UdpSocket};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -21,8 +21,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// The longest line of the helper's.
 const LINE_BYTES_MAX: usize = 4_096;
 
-/// Descriptors that it hands over: seven, and the door.
-const DESCRIPTORS_MAX: usize = 8;
+/// Descriptors that it hands over: seven, the door, and the private namespace.
+const DESCRIPTORS_MAX: usize = 9;
 
 /// The helper's version of the hand-over that this program understands.
 const HANDOVER_VERSION: u32 = 2;
@@ -34,6 +34,8 @@ pub enum Target {
     Run(Vec<OsString>),
     /// An existing namespace, by path.
     Attach(PathBuf),
+    /// Our own namespace, after its interfaces have gone into a private one.
+    Sidecar,
 }
 
 /// The sockets of a captured namespace. Whoever holds them needs no capability to use them.
@@ -49,12 +51,43 @@ pub struct Captured {
     pub owner: OwnedFd,
     /// Leads to a process in the namespace that makes sockets, where one was asked for.
     pub door: Option<OwnedFd>,
+    /// The namespace with the interfaces, of a sidecar.
+    pub private: Option<OwnedFd>,
     /// What the helper said with them.
     pub ready: Ready,
 }
 
+impl Captured {
+    /// What belongs to one namespace: listeners, UDP and raw sockets, each of IPv4 and IPv6, and the table's owner.
+    pub fn of([tcp4, tcp6, udp4, udp6, raw4, raw6, owner]: [OwnedFd; 7], ready: Ready) -> Self {
+        Self {
+            listeners: [tcp4.into(), tcp6.into()],
+            datagrams: [udp4.into(), udp6.into()],
+            raw: [raw4, raw6],
+            owner,
+            door: None,
+            private: None,
+            ready,
+        }
+    }
+
+    /// What [`Self::of`] takes.
+    pub fn descriptors(&self) -> [BorrowedFd<'_>; 7] {
+        let ([tcp4, tcp6], [udp4, udp6], [raw4, raw6]) = (&self.listeners, &self.datagrams, &self.raw);
+        [
+            tcp4.as_fd(),
+            tcp6.as_fd(),
+            udp4.as_fd(),
+            udp6.as_fd(),
+            raw4.as_fd(),
+            raw6.as_fd(),
+            self.owner.as_fd(),
+        ]
+    }
+}
+
 /// What the helper says when the namespace is captured.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Ready {
     version: u32,
     /// The namespace, as `net:[inode]`.
@@ -92,7 +125,7 @@ pub struct Plan {
 #[derive(Debug, Serialize)]
 pub struct TrustFile {
     /// Its name in the trust folder.
-    pub name: &'static str,
+    pub name: String,
     /// Its content, when it is text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
@@ -105,7 +138,7 @@ pub struct TrustFile {
 #[derive(Debug, Serialize)]
 pub struct Mount {
     /// The trust file's name.
-    pub file: &'static str,
+    pub file: String,
     /// The file that it covers.
     pub over: PathBuf,
 }
@@ -168,56 +201,61 @@ impl CaptureError {
     }
 }
 
-/// A started helper.
+/// A started helper, which is ended and waited for where it is dropped: whoever started us may take in what we
+/// leave behind, and crun takes the end of that for the end of its hook.
 #[derive(Debug)]
 pub struct Helper {
     socket: UnixStream,
-    child: Child,
+    child: Option<Child>,
+    has_door: bool,
+    is_sidecar: bool,
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself, which is as good.
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
 }
 
 impl Helper {
-    /// Starts the helper for `target`, `with_door` where connections are to come in. To be called on the
-    /// main thread: the workload dies with the thread that started it (`PR_SET_PDEATHSIG`).
+    /// Starts the helper for `target`, `with_door` where connections are to come in. It does nothing before
+    /// [`Self::captured`] asks for it. To be called on the main thread: the workload dies with the thread that
+    /// started it (`PR_SET_PDEATHSIG`).
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn start(target: &Target, with_door: bool) -> Result<Self, CaptureError> {
-        let path = helper_path();
-        let failed = |source| CaptureError::Start { path: path.clone(), source };
-        let (ours, theirs) = UnixStream::pair().map_err(failed)?;
-        ours.set_read_timeout(Some(DEADLINE)).map_err(failed)?;
-        ours.set_write_timeout(Some(DEADLINE)).map_err(failed)?;
-        // The helper inherits it by number. No other program is started meanwhile.
-        rustix::io::fcntl_setfd(&theirs, FdFlags::empty()).map_err(|error| failed(error.into()))?;
-        let socket = theirs.as_raw_fd().to_string();
-        let mut command = Command::new(&path);
         let verb = match target {
             Target::Run(_) => "run",
             Target::Attach(_) => "attach",
+            Target::Sidecar => "sidecar",
         };
-        command.args([verb, "--socket", &socket]).args(with_door.then_some("--door"));
-        match target {
-            Target::Run(program) => command.arg("--").args(program),
-            Target::Attach(namespace) => command.arg("--namespace").arg(namespace),
-        };
-        let child = command.spawn().map_err(failed)?;
-        Ok(Self { socket: ours, child })
+        let (socket, child) = start_helper(verb, |command| {
+            command.arg("--wait").args(with_door.then_some("--door"));
+            match target {
+                Target::Run(program) => command.arg("--").args(program),
+                Target::Attach(namespace) => command.arg("--namespace").arg(namespace),
+                Target::Sidecar => command,
+            };
+        })?;
+        Ok(Self {
+            socket,
+            child: Some(child),
+            has_door: with_door,
+            is_sidecar: matches!(target, Target::Sidecar),
+        })
     }
 
-    /// Waits for the namespace to be captured. Where it is not, the helper is ended and waited for: whoever
-    /// started us may take in what we leave behind, and crun takes the end of that for the end of its hook.
+    /// Has the namespace captured.
     ///
     /// # Errors
     /// [`CaptureError`], mostly in the helper's words.
     pub fn captured(&mut self) -> Result<Captured, CaptureError> {
-        self.try_captured().inspect_err(|_| {
-            // It may have ended by itself, which is as good.
-            drop(self.child.kill());
-            drop(self.child.wait());
-        })
-    }
-
-    fn try_captured(&mut self) -> Result<Captured, CaptureError> {
+        self.socket.write_all(b"\n").map_err(CaptureError::Silent)?;
         let mut line = vec![0; LINE_BYTES_MAX];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -240,17 +278,12 @@ impl Helper {
         if ready.version != HANDOVER_VERSION {
             return Err(CaptureError::Protocol("another version"));
         }
-        let door = if descriptors.len() == DESCRIPTORS_MAX { descriptors.pop() } else { None };
-        let [tcp4, tcp6, udp4, udp6, raw4, raw6, owner] = <[OwnedFd; 7]>::try_from(descriptors)
-            .map_err(|_| CaptureError::Protocol("not seven descriptors"))?;
-        Ok(Captured {
-            listeners: [tcp4.into(), tcp6.into()],
-            datagrams: [udp4.into(), udp6.into()],
-            raw: [raw4, raw6],
-            owner,
-            door,
-            ready,
-        })
+        // In the order of the helper's, from the last.
+        let private = if self.is_sidecar { descriptors.pop() } else { None };
+        let door = if self.has_door { descriptors.pop() } else { None };
+        let descriptors =
+            descriptors.try_into().map_err(|_| CaptureError::Protocol("not seven descriptors"))?;
+        Ok(Captured { door, private, ..Captured::of(descriptors, ready) })
     }
 
     /// Lets the command run as `plan` says, and waits until it does.
@@ -268,9 +301,10 @@ impl Helper {
         parse::<Started>(&answer).map(|_| ())
     }
 
-    /// The process that stands for the workload: signals sent to it reach the command.
-    pub fn into_child(self) -> Child {
-        self.child
+    /// The process that stands for the workload: signals sent to it reach the command. The caller waits for
+    /// it; there is one unless this was called before.
+    pub fn take_child(&mut self) -> Option<Child> {
+        self.child.take()
     }
 
     /// Reads on until `line` ends in a line feed.
@@ -292,8 +326,27 @@ impl Helper {
     }
 }
 
+/// Starts the helper with this verb, what `configure` adds, and one end of a socket; the other is the answer.
+pub(crate) fn start_helper(
+    verb: &str,
+    configure: impl FnOnce(&mut Command),
+) -> Result<(UnixStream, Child), CaptureError> {
+    let path = helper_path();
+    let failed = |source| CaptureError::Start { path: path.clone(), source };
+    let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+    ours.set_read_timeout(Some(DEADLINE)).map_err(failed)?;
+    ours.set_write_timeout(Some(DEADLINE)).map_err(failed)?;
+    // The helper inherits it by number. No other program is started meanwhile.
+    rustix::io::fcntl_setfd(&theirs, FdFlags::empty()).map_err(|error| failed(error.into()))?;
+    let mut command = Command::new(&path);
+    command.args([verb, "--socket", &theirs.as_raw_fd().to_string()]);
+    configure(&mut command);
+    let child = command.spawn().map_err(failed)?;
+    Ok((ours, child))
+}
+
 /// Reads an answer, or the report that came in its place.
-fn parse<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, CaptureError> {
+pub(crate) fn parse<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, CaptureError> {
     #[derive(Deserialize)]
     struct Failed {
         error: Report,

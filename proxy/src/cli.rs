@@ -1,30 +1,39 @@
 //! The command line.
 
+mod background;
+mod cni;
+mod engine;
 mod hook;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-use serde_json::json;
+use serde_json::{Value, json};
+use sluicegate_wasm::Programs;
 
-use self::hook::{GateOptions, HookOptions};
-use crate::attach::{self, Found, Namespace};
-use crate::capture::Ready;
+use self::background::GateOptions;
+use self::hook::HookOptions;
+use crate::attach::{self, Capture, Found, Namespace, Trust};
+use crate::capture::{Helper, Ready, Target};
 use crate::causes::in_words;
+use crate::cni::is_plugin_call;
 use crate::commands::{self, ControlCommand};
 use crate::compiling;
-use crate::container::Container;
+use crate::container::{Container, Engine};
 use crate::doctor::{self, DoctorOptions, ProbeOptions};
 use crate::exit;
+use crate::handover::{self, Kept};
 use crate::inbound::Published;
-use crate::instance::{Instance, InstanceError, InstanceSettings, Loaded, random};
+use crate::instance::{Instance, InstanceError, InstanceSettings, random};
 use crate::log_command::{self, LogCommand};
-use crate::oci_hook;
-use crate::{report, workload};
+use crate::opening::{Files, Opened};
+use crate::trust::{Keeper, TrustError};
+use crate::{manual, report, service_manager, sidecar, workload};
 
 /// The longest instance name: it is part of file names and of the authority's subject.
 const NAME_BYTES_MAX: usize = 40;
@@ -54,12 +63,18 @@ enum Command {
     /// Seal an existing network namespace that holds nothing but `lo`, until SIGTERM
     #[command(after_help = ATTACH_EXAMPLES)]
     Attach(AttachOptions),
+    /// Seal the network namespace that this is in, for others to join
+    #[command(after_help = SIDECAR_EXAMPLES)]
+    Sidecar(SidecarOptions),
     /// Seal a container before it starts; an OCI runtime runs this as a hook
     #[command(after_help = hook::EXAMPLES)]
     OciHook(HookOptions),
-    /// Serve the container that `oci-hook` was told of; it runs this by itself
-    #[command(name = oci_hook::SUBCOMMAND, hide = true)]
-    OciGate(GateOptions),
+    /// Seal a pod; a container runtime runs this as a CNI plugin
+    #[command(after_help = cni::EXAMPLES)]
+    Cni,
+    /// Serve the container that `oci-hook` or `cni` was told of; they run this by themselves
+    #[command(name = crate::background::SUBCOMMAND, hide = true)]
+    BackgroundGate(GateOptions),
     /// See whether gates work on this machine, or what a container leaves open
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(DoctorOptions),
@@ -78,6 +93,15 @@ enum Command {
     Completion {
         /// Which shell
         shell: Shell,
+    },
+    /// Write a manual page for each command; packages are made with this
+    #[command(hide = true)]
+    Manual {
+        /// The folder that they go to
+        folder: PathBuf,
+        /// The day that stands on them
+        #[arg(long, value_name = "YYYY-MM-DD")]
+        date: Option<String>,
     },
     /// Compile the program on standard input; the gate runs this by itself
     #[command(name = compiling::SUBCOMMAND, hide = true)]
@@ -100,7 +124,9 @@ Examples:
   sluicegate run --policy sluicegate.toml --publish 8080 -- ./server
                                         (http://127.0.0.1:8080/ leads to the server's port 8080)
   API_TOKEN=… sluicegate run --policy sluicegate.toml -- bash
-                                        (a token that `env://API_TOKEN` names stays outside)";
+                                        (a token that `env://API_TOKEN` names stays outside)
+  sluicegate run --policy sluicegate.toml --docker --rm -it -v $PWD:/work -w /work IMAGE bash
+                                        (a container, by `docker run` with options of its own)";
 
 const ATTACH_EXAMPLES: &str = "\
 The rules stay when sluicegate ends: nothing leaves the namespace until it is attached again.
@@ -112,7 +138,18 @@ Examples:
   sluicegate attach /run/netns/jail --policy sluicegate.toml --ca-file ca.pem
   sluicegate attach pid:4711 --json --log -";
 
-/// What `run`, `attach` and `oci-hook` share.
+const SIDECAR_EXAMPLES: &str = "\
+For a container of a pod: it moves the interfaces of the network namespace, with their addresses and
+routes, into one of its own, from where it dials and listens. What has joined the namespace, or
+joins it later, has `lo` and the gate. It needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_SYS_ADMIN, which
+it gives up. When it ends the interfaces are gone, and nothing leaves until the container, or the
+pod, is made anew.
+
+Examples:
+  sluicegate sidecar --policy sluicegate.toml --ca-file /trust/ca.pem --log -
+  sluicegate sidecar --policy sluicegate.toml --ca-file /trust/ca.pem --publish 0.0.0.0:8080";
+
+/// What all that serve share.
 #[derive(Args, Clone, Debug)]
 struct InstanceOptions {
     /// The policy document; without one everything is refused
@@ -160,8 +197,15 @@ struct RunOptions {
     instance: InstanceOptions,
     #[command(flatten)]
     announce: AnnounceOptions,
+    /// Run a container by Docker instead, sealed from its first instruction. Everything that follows is what
+    /// `docker run` takes: options, image, command
+    #[arg(long, value_name = "ARGUMENT", num_args = 1.., allow_hyphen_values = true, conflicts_with = "podman")]
+    docker: Option<Vec<OsString>>,
+    /// The same by Podman
+    #[arg(long, value_name = "ARGUMENT", num_args = 1.., allow_hyphen_values = true)]
+    podman: Option<Vec<OsString>>,
     /// The command and its arguments
-    #[arg(last = true, required = true, value_name = "CMD")]
+    #[arg(last = true, required_unless_present_any = ["docker", "podman"], value_name = "CMD")]
     command: Vec<OsString>,
 }
 
@@ -176,6 +220,17 @@ struct AttachOptions {
     announce: AnnounceOptions,
 }
 
+#[derive(Args, Debug)]
+struct SidecarOptions {
+    #[command(flatten)]
+    instance: InstanceOptions,
+    /// Write the instance's CA certificate there, for the workload to trust
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    announce: AnnounceOptions,
+}
+
 /// What `attach` and `oci-hook` share.
 #[derive(Args, Clone, Debug)]
 struct SealOptions {
@@ -184,6 +239,10 @@ struct SealOptions {
     /// Write the instance's CA certificate there, for the workload to trust
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
+    /// Have the container trust the instance's CA: over its certificate bundles and Java stores go some that have
+    /// it too, until the gate ends. Nothing is written into the container
+    #[arg(long)]
+    trust: bool,
 }
 
 impl InstanceOptions {
@@ -200,13 +259,28 @@ impl InstanceOptions {
 }
 
 impl Cli {
+    /// Reads the command line. A program that a container runtime starts as a plugin has none, and is `cni`.
+    ///
+    /// # Errors
+    /// Help, or what is wrong.
+    pub fn read() -> Result<Self, clap::Error> {
+        let line: Vec<_> = std::env::args_os().collect();
+        if is_plugin_call(line.len()) {
+            Self::try_parse_from(["sluicegate", "cni"])
+        } else {
+            Self::try_parse_from(line)
+        }
+    }
+
     /// Does what was asked for and returns the exit code.
     pub fn execute(self) -> u8 {
         match self.command {
-            Command::Run(options) => ended(run(options)),
+            Command::Run(options) => run(options),
             Command::Attach(options) => ended(attach(&options)),
+            Command::Sidecar(options) => ended(sidecar(&options)),
             Command::OciHook(options) => hook::run(options),
-            Command::OciGate(options) => ended(hook::serve(&options)),
+            Command::Cni => cni::run(),
+            Command::BackgroundGate(options) => ended(background::serve(&options)),
             Command::Doctor(options) => doctor::doctor(options),
             Command::Probe(options) => doctor::run_probe(&options),
             Command::Control(command) => commands::run(&command),
@@ -216,6 +290,9 @@ impl Cli {
                 exit::IO
             }),
             Command::Compile { kind, folder } => compiling::compile(kind, folder),
+            Command::Manual { folder, date } => {
+                printed(manual::write(Self::command(), &folder, date.as_deref()).map(|()| exit::OK))
+            }
             Command::Completion { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "sluicegate", &mut script);
@@ -225,11 +302,28 @@ impl Cli {
     }
 }
 
-fn run(options: RunOptions) -> Result<u8, InstanceError> {
-    let instance = prepare(&options.instance, true)?;
+fn run(options: RunOptions) -> u8 {
+    let RunOptions { instance, announce, docker, podman, command } = options;
+    let containers = [(Engine::Docker, docker), (Engine::Podman, podman)];
+    match containers.into_iter().find_map(|(engine, arguments)| Some((engine, arguments?))) {
+        Some((engine, arguments)) => engine::run(engine, arguments, instance, &announce),
+        None => ended(run_command(&instance, &announce, command)),
+    }
+}
+
+fn run_command(
+    options: &InstanceOptions,
+    announced: &AnnounceOptions,
+    command: Vec<OsString>,
+) -> Result<u8, InstanceError> {
+    let settings = settings(options, true)?;
+    let programs = settings.programs()?;
+    let files = Files { policy: options.policy.as_deref(), authority: None };
+    let (opened, helper) = Opened::new(settings, files, |door| Helper::start(&Target::Run(command), door))?;
+    let instance = load(opened, programs)?;
     let control = instance.control_path();
-    workload::run(&instance, options.command, |ready| {
-        announce(&instance, &options.announce, (ready, control), &mut io::stderr());
+    workload::run(&instance, helper, |ready| {
+        announce(&instance, announced, (ready, control), &mut io::stderr());
     })
 }
 
@@ -237,6 +331,29 @@ fn attach(options: &AttachOptions) -> Result<u8, InstanceError> {
     let found = options.namespace.find().map_err(InstanceError::Container)?;
     seal(&options.seal, found, |instance, ready| {
         announce(instance, &options.announce, ready, &mut io::stdout());
+        if let Err(error) = service_manager::ready() {
+            tracing::error!(%error, "the service manager cannot be told that the gate serves");
+        }
+    })
+}
+
+/// Opens everything on the thread that serves, which is in the namespace that the interfaces have gone to.
+fn sidecar(options: &SidecarOptions) -> Result<u8, InstanceError> {
+    sidecar::aside(!options.instance.published.is_empty(), |captured| {
+        let settings = settings(&options.instance, false)?;
+        let programs = settings.programs()?;
+        let files =
+            Files { policy: options.instance.policy.as_deref(), authority: options.ca_file.as_deref() };
+        let (mut opened, ()) = Opened::new(settings, files, |_| Ok(()))?;
+        let trust = Trust { file: opened.authority_file.take(), keeper: None };
+        let instance = load(opened, programs)?;
+        let control = instance.control_path();
+        sidecar::warn_of_resolver(&instance);
+        instance.check_secrets()?;
+        attach::serve(&instance, captured, None, trust, |ready| {
+            announce(&instance, &options.announce, (ready, control), &mut io::stdout());
+        })?;
+        Ok(exit::OK)
     })
 }
 
@@ -246,19 +363,44 @@ fn seal(
     found: Found,
     started: impl FnOnce(&Instance, (&Ready, Option<PathBuf>)),
 ) -> Result<u8, InstanceError> {
-    let instance = prepare(&options.instance.of_container(found.container.as_ref()), false)?;
-    let control = instance.control_path();
-    attach::attach(&instance, found, options.ca_file.as_deref(), |ready| {
-        started(&instance, (ready, control))
+    let settings = settings(&options.instance.of_container(found.container.as_ref()), false)?;
+    let programs = settings.programs()?;
+    let files = Files { policy: options.instance.policy.as_deref(), authority: options.ca_file.as_deref() };
+    let keeper = if options.trust { Some(keeper(&found)?) } else { None };
+    let kept = kept(&found, &settings);
+    let (mut opened, capture) = Opened::new(settings, files, |door| match kept {
+        Some(kept) => Ok((Capture::Kept(kept.captured), Some(kept.authority))),
+        None => Helper::start(&Target::Attach(found.path), door).map(|helper| (Capture::Begun(helper), None)),
     })?;
+    let (capture, authority) = capture;
+    opened.authority = authority.unwrap_or(opened.authority);
+    let trust = Trust { file: opened.authority_file.take(), keeper };
+    let instance = load(opened, programs)?;
+    let control = instance.control_path();
+    attach::attach(&instance, capture, found.process, trust, |ready| started(&instance, (ready, control)))?;
     Ok(exit::OK)
 }
 
-fn prepare(options: &InstanceOptions, shares_files: bool) -> Result<Instance, InstanceError> {
-    let settings = settings(options, shares_files)?;
-    let loaded = Loaded::read(options.policy.as_deref(), settings.programs()?)?;
-    report::warnings(&loaded.warnings);
-    let instance = Instance::prepare(settings, loaded)?;
+/// What an earlier process of the instance left, where the same is to be served.
+fn kept(found: &Found, settings: &InstanceSettings) -> Option<Kept> {
+    if !settings.published.is_empty() {
+        return None;
+    }
+    handover::find(&found.path).unwrap_or_else(|error| {
+        tracing::warn!(error = in_words(&error), "attaching anew");
+        None
+    })
+}
+
+/// Whoever makes the container trust the gate; started while there are privileges.
+fn keeper(found: &Found) -> Result<Keeper, InstanceError> {
+    let inside = found.inside.as_ref().ok_or(InstanceError::Trust(TrustError::NoContainer))?;
+    Keeper::start(inside).map_err(InstanceError::Capture)
+}
+
+fn load(opened: Opened, programs: Arc<Programs>) -> Result<Instance, InstanceError> {
+    let instance = Instance::load(opened, programs)?;
+    report::warnings(&instance.loaded.warnings);
     report::ignored(&instance.ignored);
     Ok(instance)
 }
@@ -284,25 +426,30 @@ fn settings(options: &InstanceOptions, shares_files: bool) -> Result<InstanceSet
 fn announce(
     instance: &Instance,
     options: &AnnounceOptions,
-    (ready, control): (&Ready, Option<PathBuf>),
+    ready: (&Ready, Option<PathBuf>),
     out: &mut dyn Write,
 ) {
     if options.json {
-        let line = json!({
-            "event": "ready",
-            "instance": instance.name,
-            "control": control,
-            "namespace": ready.namespace,
-            "exclusive": ready.exclusive,
-            "attach_us": ready.attach_us,
-            "policy": instance.loaded.file(),
-            "generation": instance.generation().policy.generation(),
-            "log": instance.log_file,
-        });
-        drop(writeln!(out, "{line}").and_then(|()| out.flush()));
+        drop(writeln!(out, "{}", ready_line(instance, ready)).and_then(|()| out.flush()));
     } else if !options.quiet {
         report::started(instance);
     }
+}
+
+/// What `--json` says of a gate that serves.
+fn ready_line(instance: &Instance, (ready, control): (&Ready, Option<PathBuf>)) -> Value {
+    json!({
+        "event": "ready",
+        "instance": instance.name,
+        "control": control,
+        "namespace": ready.namespace,
+        "addresses": ready.own_addresses,
+        "exclusive": ready.exclusive,
+        "attach_us": ready.attach_us,
+        "policy": instance.loaded.file(),
+        "generation": instance.generation().policy.generation(),
+        "log": instance.log_file,
+    })
 }
 
 fn ended(result: Result<u8, InstanceError>) -> u8 {

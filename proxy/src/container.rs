@@ -9,7 +9,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::process::Command;
 
 use crate::exit;
@@ -36,6 +36,15 @@ pub enum Engine {
     Docker,
     /// Podman, by root or rootless.
     Podman,
+}
+
+impl Engine {
+    /// Its program, which finds the engine by the environment and has nothing else of it.
+    pub(crate) fn command(self) -> Command {
+        let mut command = Command::new(self.to_string());
+        command.env_clear().envs(env::vars_os().filter(|(name, _)| is_for_engines(name)));
+        command
+    }
 }
 
 impl fmt::Display for Engine {
@@ -189,7 +198,7 @@ impl ContainerName {
         // One thread, which is this one: privileges are dropped later, thread by thread.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let answered =
-            runtime.block_on(async { tokio::time::timeout(DEADLINE, answer(self.inspect())).await });
+            runtime.block_on(async { tokio::time::timeout(DEADLINE, answer(self.inspect(), &[])).await });
         let Ok(answered) = answered else { return Err(ContainerError::Silent { engine, name }) };
         let Answer { status, said, complaint } = answered.map_err(failed)?;
         if !status.success() {
@@ -203,9 +212,8 @@ impl ContainerName {
     }
 
     fn inspect(&self) -> Command {
-        let mut command = Command::new(self.engine.to_string());
+        let mut command = self.engine.command();
         command.args(["inspect", "--type", "container", "--format", FORMAT, "--", &self.name]);
-        command.env_clear().envs(env::vars_os().filter(|(name, _)| is_for_engines(name)));
         command
     }
 
@@ -234,19 +242,31 @@ fn is_for_engines(name: &OsStr) -> bool {
 }
 
 /// What a program answered.
-struct Answer {
-    status: ExitStatus,
-    said: String,
-    complaint: String,
+pub(crate) struct Answer {
+    /// How it ended.
+    pub(crate) status: ExitStatus,
+    /// The beginning of its standard output.
+    pub(crate) said: String,
+    /// The beginning of its standard error.
+    pub(crate) complaint: String,
 }
 
-/// Runs a program to its end; it is killed when this is dropped.
-async fn answer(mut command: Command) -> io::Result<Answer> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+/// Runs a program to its end, with this on its standard input; it is killed when this is dropped.
+pub(crate) async fn answer(mut command: Command, input: &[u8]) -> io::Result<Answer> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn()?;
-    let (said, complaint) = (child.stdout.take(), child.stderr.take());
-    let (said, complaint) = tokio::try_join!(beginning(said), beginning(complaint))?;
+    let (pipe, said, complaint) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (said, complaint, ()) = tokio::try_join!(beginning(said), beginning(complaint), told(pipe, input))?;
     Ok(Answer { status: child.wait().await?, said, complaint })
+}
+
+/// Writes all of it, and its end. A program that does not read it has its reasons.
+async fn told(pipe: Option<impl AsyncWrite + Unpin>, input: &[u8]) -> io::Result<()> {
+    let Some(mut pipe) = pipe else { return Ok(()) };
+    match pipe.write_all(input).await {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// What comes first, and no more of it: the pipe breaks then.
@@ -266,10 +286,15 @@ fn read(said: &str) -> Option<(u32, Container)> {
     words.next().is_none().then(|| (pid, Container { id: id.to_owned(), name: name.to_owned() }))
 }
 
-/// The last line that was said, where programs put what matters, without what would move a terminal's cursor.
-fn printable(complaint: &str) -> String {
-    let line = complaint.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it does not say why");
+/// The last line that was said, where programs put what matters, without what would move a terminal's cursor. Some
+/// put a reference to their help behind it.
+pub(crate) fn printable(complaint: &str) -> String {
+    let line = complaint.lines().rfind(|line| says_why(line)).unwrap_or("it does not say why");
     line.chars().filter(|character| !character.is_control()).take(COMPLAINT_CHARACTERS_MAX).collect()
+}
+
+fn says_why(line: &str) -> bool {
+    !line.trim().is_empty() && !["Run '", "See '"].iter().any(|reference| line.starts_with(reference))
 }
 
 #[cfg(test)]
@@ -321,6 +346,7 @@ mod tests {
         assert_eq!(printable("[]\nError: no such \u{1b}[31mthing\n\n"), "Error: no such [31mthing");
         assert_eq!(printable(&"x".repeat(5000)).len(), COMPLAINT_CHARACTERS_MAX);
         assert_eq!(printable(""), "it does not say why");
+        assert_eq!(printable("docker: no.\n\nRun 'docker run --help' for more information\n"), "docker: no.");
     }
 
     #[test]
@@ -329,7 +355,7 @@ mod tests {
         let shell = |script: &str| {
             let mut command = Command::new("/bin/sh");
             command.args(["-c", script]);
-            answer(command)
+            answer(command, &[])
         };
         let limited =
             |script, limit| runtime.block_on(async { tokio::time::timeout(limit, shell(script)).await });

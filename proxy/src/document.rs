@@ -45,22 +45,46 @@ pub enum DocumentError {
     Policy(PolicyError),
 }
 
+/// A document and the handlers' files that it names, read and not yet compiled.
+#[derive(Debug)]
+pub struct Collected {
+    /// The document's path as it was given, for messages.
+    named: String,
+    bundle: Bundle,
+    /// Why files that it names could not be read.
+    unread: BTreeMap<String, String>,
+}
+
+impl Collected {
+    /// Reads a document and the files that it names. No program is run or compiled, and no thread is started.
+    ///
+    /// # Errors
+    /// [`DocumentError::Read`] of the document itself; what is wrong with the others is said when it is compiled.
+    pub fn read(file: &Path) -> Result<Self, DocumentError> {
+        // For the files that it asks for; compiling them for good says what is wrong.
+        let (bundle, unread, _) = read(file, None)?;
+        Ok(Self { named: file.to_string_lossy().into_owned(), bundle, unread })
+    }
+
+    /// Compiles it; a program is loaded as it will be run, which may take seconds.
+    ///
+    /// # Errors
+    /// Every problem of the document and its scripts.
+    pub fn compile(self, programs: &Programs) -> Result<(Bundle, Compiled), PolicyError> {
+        let sources = Kept { bundle: &self.bundle, unread: &self.unread, programs };
+        let compiled = Policy::compile(&self.named, &self.bundle.document, &sources)?;
+        Ok((self.bundle, compiled))
+    }
+}
+
 impl Bundle {
-    /// Reads a document and the handlers' files that it names, and compiles them; a program is loaded
-    /// as it will be run, which may take seconds.
+    /// Reads a document and the handlers' files that it names, and compiles them.
     ///
     /// # Errors
     /// [`DocumentError`].
     pub fn read(file: &Path, programs: &Programs) -> Result<(Self, Compiled), DocumentError> {
-        let failed = |source| DocumentError::Read { path: file.to_owned(), source };
-        let path = std::path::absolute(file).map_err(failed)?;
-        let bytes = read_bounded(&path, DOCUMENT_BYTES_MAX).map_err(failed)?;
-        let document = String::from_utf8(bytes)
-            .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
-        let folder = Folder { path: folder_of(&path).to_owned(), read: RefCell::default(), programs };
-        let compiled = Policy::compile(&file.to_string_lossy(), &document, &folder);
-        let compiled = compiled.map_err(DocumentError::Policy)?;
-        Ok((Self { file: path, document, scripts: folder.read.into_inner() }, compiled))
+        let (bundle, _, compiled) = read(file, Some(programs))?;
+        Ok((bundle, compiled.map_err(DocumentError::Policy)?))
     }
 
     /// Compiles what was read or uploaded before.
@@ -68,7 +92,7 @@ impl Bundle {
     /// # Errors
     /// Every problem of the document and its scripts.
     pub fn compile(&self, programs: &Programs) -> Result<Compiled, PolicyError> {
-        let sources = Kept { bundle: self, programs };
+        let sources = Kept { bundle: self, unread: &BTreeMap::new(), programs };
         Policy::compile(&self.file.to_string_lossy(), &self.document, &sources)
     }
 
@@ -84,46 +108,76 @@ impl Bundle {
     }
 }
 
+/// A document with the files that could be read, why others could not, and what compiling them said.
+type ReadDocument = (Bundle, BTreeMap<String, String>, Result<Compiled, PolicyError>);
+
+/// Reads a document and the files that it names. Without `programs` those are taken to offer nothing.
+fn read(file: &Path, programs: Option<&Programs>) -> Result<ReadDocument, DocumentError> {
+    let failed = |source| DocumentError::Read { path: file.to_owned(), source };
+    let path = std::path::absolute(file).map_err(failed)?;
+    let bytes = read_bounded(&path, DOCUMENT_BYTES_MAX).map_err(failed)?;
+    let document = String::from_utf8(bytes)
+        .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
+    let folder = Folder { path: folder_of(&path).to_owned(), read: RefCell::default(), programs };
+    let compiled = Policy::compile(&file.to_string_lossy(), &document, &folder);
+    let mut scripts = BTreeMap::new();
+    let mut unread = BTreeMap::new();
+    for (path, content) in folder.read.into_inner() {
+        match content {
+            Ok(content) => drop(scripts.insert(path, content)),
+            Err(error) => drop(unread.insert(path, error)),
+        }
+    }
+    Ok((Bundle { file: path, document, scripts }, unread, compiled))
+}
+
 /// The files of a bundle.
 struct Kept<'a> {
     bundle: &'a Bundle,
+    unread: &'a BTreeMap<String, String>,
     programs: &'a Programs,
 }
 
 impl Sources for Kept<'_> {
     fn read(&self, path: &str) -> Result<Vec<u8>, String> {
         let content = self.bundle.scripts.get(path).cloned();
-        content.ok_or_else(|| String::from("it did not come with the document"))
+        content.ok_or_else(|| {
+            self.unread.get(path).map_or("it did not come with the document", String::as_str).to_owned()
+        })
     }
 
     fn program(&self, program: &Program) -> Result<Exports, ScriptProblem> {
-        self.programs.load(program).map(|loaded| loaded.exports().clone())
+        load(self.programs, program)
     }
 }
 
-/// Files below a folder, noted as they are read.
+fn load(programs: &Programs, program: &Program) -> Result<Exports, ScriptProblem> {
+    programs.load(program).map(|loaded| loaded.exports().clone())
+}
+
+/// Files below a folder, noted as they are read, with what was read.
 struct Folder<'a> {
     path: PathBuf,
-    read: RefCell<BTreeMap<String, Vec<u8>>>,
-    programs: &'a Programs,
+    read: RefCell<BTreeMap<String, Result<Vec<u8>, String>>>,
+    programs: Option<&'a Programs>,
 }
 
 impl Sources for Folder<'_> {
     fn read(&self, path: &str) -> Result<Vec<u8>, String> {
         // One byte more than allowed, so that the compiler says that it is too long.
         let most = ProgramKind::of_file(path).map_or(Script::BYTES_MAX, ProgramKind::bytes_max);
-        let bytes = read_bounded(&self.path.join(path), most as u64 + 1)
+        let content = read_bounded(&self.path.join(path), most as u64 + 1)
             .or_else(|error| match error.kind() {
                 io::ErrorKind::FileTooLarge => Ok(vec![b' '; most + 1]),
                 _ => Err(error),
             })
-            .map_err(|error| error.to_string())?;
-        self.read.borrow_mut().insert(path.to_owned(), bytes.clone());
-        Ok(bytes)
+            .map_err(|error| error.to_string());
+        self.read.borrow_mut().insert(path.to_owned(), content.clone());
+        content
     }
 
     fn program(&self, program: &Program) -> Result<Exports, ScriptProblem> {
-        self.programs.load(program).map(|loaded| loaded.exports().clone())
+        self.programs.map_or_else(|| Ok(Exports::default()), |programs| load(programs, program))
     }
 }
 

@@ -7,6 +7,7 @@ use sluicegate_certs::LeafCache;
 use sluicegate_policy::Identity;
 use sluicegate_wasm::Programs;
 use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::approvals::Approvals;
 use crate::audit::Log;
@@ -46,6 +47,8 @@ pub struct Gate {
     pub run: u32,
     /// Requests begun; the number makes a request's id.
     pub requests: AtomicU64,
+    /// Cancelled when what goes on is to be ended in order, and nothing more begun.
+    pub draining: CancellationToken,
     /// The policy in force.
     pub current: watch::Sender<Arc<Generation>>,
 }

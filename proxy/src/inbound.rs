@@ -60,11 +60,10 @@ impl Published {
         let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(wrong);
         let (address, ports) = match text.strip_prefix('[').and_then(|rest| rest.split_once("]:")) {
             Some((address, ports)) => (format!("[{address}]"), ports),
-            None if text.split(':').count() == 3 => {
-                let (address, ports) = text.split_once(':').ok_or_else(wrong)?;
-                (address.to_owned(), ports)
-            }
-            None => (Ipv4Addr::LOCALHOST.to_string(), text),
+            None => match text.split_once(':') {
+                Some((address, ports)) if address.contains('.') => (address.to_owned(), ports),
+                _ => (Ipv4Addr::LOCALHOST.to_string(), text),
+            },
         };
         let (outer, inner) = ports.split_once(':').unwrap_or((ports, ports));
         let listen = format!("{address}:{}", port(outer)?).parse().map_err(|_| wrong())?;
@@ -242,6 +241,7 @@ mod tests {
             ("8080", "127.0.0.1:8080", 8080),
             ("8080:80", "127.0.0.1:8080", 80),
             ("0.0.0.0:8080:80", "0.0.0.0:8080", 80),
+            ("0.0.0.0:8080", "0.0.0.0:8080", 8080),
             ("[::]:8080:80", "[::]:8080", 80),
             ("[::1]:8080", "[::1]:8080", 8080),
         ] {

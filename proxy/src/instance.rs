@@ -4,9 +4,8 @@
 //! before the capture lets anything wait.
 
 use std::collections::BTreeMap;
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,23 +18,26 @@ use sluicegate_wasm::Programs;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, broadcast, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::accept::accept;
 use crate::approvals::Approvals;
-use crate::audit::{AuditError, Destination, Log, LogOptions, default_log_folder};
+use crate::audit::{AuditError, Log};
 use crate::capture::{CaptureError, Captured, Ready};
+use crate::confinement::ConfinementError;
 use crate::container::ContainerError;
 use crate::control::ControlSocket;
 use crate::controller::{About, Beginning, Controller, Sealing};
-use crate::document::{Bundle, DocumentError};
+use crate::document::{Bundle, Collected, DocumentError};
 use crate::gate::{Gate, HANDLER_MEMORY_KIB_MAX, HANDLER_THREADS_MAX};
 use crate::generation::{Generation, GenerationError, Places};
 use crate::inbound::{self, Door, Entrance, Published};
 use crate::name_server::NameServer;
+use crate::opening::{Opened, state_folder};
 use crate::state::{State, StateFile};
 use crate::trust::TrustError;
 use crate::watch::{Seen, is_changeable, watch_document};
-use crate::{compiling, exit, flow, folders, udp};
+use crate::{compiling, exit, flow, udp};
 
 /// Events that a slow front end may be behind.
 const EVENTS_MAX: usize = 256;
@@ -48,6 +50,9 @@ const CONNECTIONS_MAX: usize = 8_192;
 /// the workload wants the others; on two cores one thread serves a request for three quarters of
 /// what two threads take that wake each other.
 const THREADS_MAX: usize = 4;
+
+/// How long connections may take to end in order.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long the last records may take to be written.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
@@ -117,6 +122,9 @@ pub enum InstanceError {
     /// The workload cannot be made to trust the gate.
     #[error("the workload cannot be made to trust the gate")]
     Trust(#[source] TrustError),
+    /// The kernel does not keep this process from what it must not do.
+    #[error("the gate cannot be confined")]
+    Confinement(#[source] ConfinementError),
     /// The authority cannot be made.
     #[error("the instance's certificate authority cannot be made")]
     Authority(#[source] sluicegate_certs::CertError),
@@ -146,7 +154,8 @@ impl InstanceError {
             }
             Self::Publish { .. } => exit::UNAVAILABLE,
             Self::Log(_) | Self::System(..) | Self::State { .. } | Self::Control { .. } => exit::IO,
-            Self::Trust(_) => exit::UNAVAILABLE,
+            Self::Trust(error) => error.exit_code(),
+            Self::Confinement(_) => exit::UNAVAILABLE,
             Self::Capture(error) => error.exit_code(),
             Self::Container(error) => error.exit_code(),
             Self::Authority(_) => exit::BUG,
@@ -159,6 +168,7 @@ impl InstanceError {
             Self::Log(error) => error.hint(),
             Self::Capture(error) => error.hint(),
             Self::Container(error) => Some(error.hint()),
+            Self::Trust(error) => error.hint(),
             Self::Document { .. } => Some("name the document with --policy FILE or SLUICEGATE_POLICY"),
             Self::State { .. } => Some(
                 "move the file away to begin without what was changed at run time, or use another --name",
@@ -169,6 +179,7 @@ impl InstanceError {
             Self::Publish { .. } => Some(
                 "give it an address of this machine and a port that nobody listens on; those below 1024 need root",
             ),
+            Self::Confinement(_) => Some("the kernel needs CONFIG_SECCOMP_FILTER"),
             Self::Control { .. } => Some("see that the folder can be written to, or use --no-control"),
             _ => None,
         }
@@ -189,15 +200,16 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Reads and compiles a document; without one, everything is refused.
+    /// Compiles a document; without one, everything is refused.
     ///
     /// # Errors
-    /// [`InstanceError::Document`] and [`InstanceError::Policy`].
-    pub fn read(file: Option<&Path>, programs: Arc<Programs>) -> Result<Self, InstanceError> {
-        let Some(file) = file else {
+    /// [`InstanceError::Policy`].
+    pub fn compile(document: Option<Collected>, programs: Arc<Programs>) -> Result<Self, InstanceError> {
+        let Some(document) = document else {
             return Ok(Self { bundle: None, policy: Policy::closed(), warnings: Vec::new(), programs });
         };
-        let (bundle, Compiled { policy, warnings }) = Bundle::read(file, &programs)?;
+        let compiled = document.compile(&programs).map_err(InstanceError::Policy)?;
+        let (bundle, Compiled { policy, warnings }) = compiled;
         Ok(Self { bundle: Some(bundle), policy, warnings, programs })
     }
 
@@ -271,25 +283,15 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Loads what was changed before, secrets and certificates, makes the authority, opens the log and
-    /// the control socket.
+    /// Compiles the policy, loads what was changed before, secrets and certificates, and begins the log.
     ///
     /// # Errors
-    /// [`InstanceError`]; nothing was started then.
-    pub fn prepare(settings: InstanceSettings, loaded: Loaded) -> Result<Self, InstanceError> {
-        let InstanceSettings {
-            name,
-            named,
-            container_id,
-            labels,
-            log,
-            state,
-            control,
-            shares_files,
-            published,
-        } = settings;
+    /// [`InstanceError`].
+    pub fn load(opened: Opened, programs: Arc<Programs>) -> Result<Self, InstanceError> {
+        let Opened { settings, state_folder, document, entrances, socket, log, authority, .. } = opened;
+        let InstanceSettings { name, named, container_id, labels, shares_files, .. } = settings;
+        let loaded = Loaded::compile(document, programs)?;
         let identity = Arc::new(identity(&name, &container_id, labels));
-        let state_folder = state_folder(state)?;
         // A workload that can put a file there could widen the policy of the next run.
         let keeps = named && !(shares_files && is_changeable(&state_folder));
         let state_file = keeps.then(|| StateFile::new(&state_folder, &name));
@@ -303,13 +305,9 @@ impl Instance {
         let places =
             Places { folder, stores, identity: Arc::clone(&identity), programs: Arc::clone(&programs) };
         let generation = Generation::new(policy, &places, None).map_err(InstanceError::Unusable)?;
-        let authority =
-            CertificateAuthority::generate(&name, SystemTime::now()).map_err(InstanceError::Authority)?;
         let authority = Arc::new(authority);
-        let entrances = open(published)?;
-        let socket = if control { Some(control_socket(&name)?) } else { None };
-        let log_file = log_file(log.as_deref(), &state_folder, &name)?;
-        let log = open_log(log_file.clone(), &name, &generation)?;
+        let (log, log_file) = log;
+        let log = log.start(name.clone(), generation.id.to_string()).map_err(InstanceError::Log)?;
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let approvals = Approvals::new(events.clone());
         approvals.restore(state.remembered.clone());
@@ -324,6 +322,7 @@ impl Instance {
             programs,
             run: random()?,
             requests: AtomicU64::new(0),
+            draining: CancellationToken::new(),
             current: watch::Sender::new(Arc::new(generation)),
         });
         for warning in &ignored {
@@ -359,9 +358,9 @@ impl Instance {
         socket.as_ref().map(|socket| socket.path().to_owned())
     }
 
-    /// Whether connections come in.
-    pub fn is_published(&self) -> bool {
-        !self.entrances.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    /// The authority.
+    pub fn authority(&self) -> &CertificateAuthority {
+        &self.authority
     }
 
     /// The authority's certificate.
@@ -388,14 +387,9 @@ impl Instance {
     ///
     /// # Errors
     /// [`InstanceError::System`].
-    pub fn write_authority(&self, file: &Path) -> Result<(), InstanceError> {
-        OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o644)
-            .open(file)
-            .and_then(|mut file| file.write_all(self.authority_pem().as_bytes()))
+    pub fn write_authority(&self, mut file: File) -> Result<(), InstanceError> {
+        file.set_len(0)
+            .and_then(|()| file.write_all(self.authority_pem().as_bytes()))
             .map_err(|error| InstanceError::System("write the certificate", error))
     }
 
@@ -445,7 +439,8 @@ impl Instance {
             }
         }
         drop(entered);
-        Ok(Serving { runtime, ready: captured.ready, _owner: captured.owner })
+        let (gate, ready) = (Arc::clone(&self.gate), captured.ready);
+        Ok(Serving { runtime, ready, gate, places, _owner: captured.owner })
     }
 
     /// Ends the log in order, and removes the stores of an instance that nobody can name again.
@@ -485,20 +480,6 @@ fn base_policy(state: &State, loaded: &Loaded) -> Result<(Policy, PathBuf), Inst
     Ok((loaded.policy.clone(), folder.to_owned()))
 }
 
-fn open(published: Vec<Published>) -> Result<Vec<Entrance>, InstanceError> {
-    let open = |published: Published| {
-        published.open().map_err(|source| InstanceError::Publish { published, source })
-    };
-    published.into_iter().map(open).collect()
-}
-
-fn control_socket(name: &str) -> Result<ControlSocket, InstanceError> {
-    let folder =
-        folders::runtime().map_err(|error| InstanceError::System("make the runtime folder", error))?;
-    let path = folder.join(format!("{name}.sock"));
-    ControlSocket::bind(&path).map_err(|source| InstanceError::Control { path, source })
-}
-
 /// A random number, for names that shall not repeat.
 ///
 /// # Errors
@@ -517,10 +498,22 @@ pub struct Serving {
     pub runtime: Runtime,
     /// What the helper said about the namespace.
     pub ready: Ready,
+    gate: Arc<Gate>,
+    /// Taken by connections.
+    places: Arc<Semaphore>,
     _owner: std::os::fd::OwnedFd,
 }
 
 impl Serving {
+    /// Accepts nothing more, and waits for what goes on to end, some time at most.
+    pub fn drain(&self) {
+        self.gate.draining.cancel();
+        let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+        let ended = self.places.acquire_many(all);
+        // Else the rest is broken off.
+        drop(self.runtime.block_on(async { tokio::time::timeout(DRAIN_DEADLINE, ended).await }));
+    }
+
     /// Ends all connections.
     pub fn stop(self) {
         self.runtime.shutdown_timeout(Duration::from_secs(1));
@@ -531,7 +524,11 @@ async fn accept_all(gate: Arc<Gate>, listener: TcpListener, places: Arc<Semaphor
     loop {
         // A full house waits in the kernel's queue.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match accept(&listener).await {
+        let accepted = tokio::select! {
+            accepted = accept(&listener) => accepted,
+            () = gate.draining.cancelled() => return,
+        };
+        match accepted {
             Ok(accepted) => {
                 let gate = Arc::clone(&gate);
                 tokio::spawn(async move {
@@ -566,43 +563,4 @@ fn runtime() -> io::Result<Runtime> {
         .thread_stack_size(Execution::STACK_BYTES)
         .enable_all()
         .build()
-}
-
-/// The folder chosen, else the user's; made if it is not there, so that it can be hidden.
-fn state_folder(chosen: Option<PathBuf>) -> Result<PathBuf, InstanceError> {
-    let folder = chosen.map(std::path::absolute).transpose();
-    let folder = folder.map_err(|error| InstanceError::System("name the state folder", error))?;
-    let folder = folder.or_else(default_log_folder).ok_or_else(|| {
-        let error = io::Error::new(
-            io::ErrorKind::NotFound,
-            "neither XDG_STATE_HOME nor HOME is set; use --state FOLDER",
-        );
-        InstanceError::System("choose a state folder", error)
-    })?;
-    // What needs it will say so; an instance with its log elsewhere may need nothing in it.
-    if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(&folder) {
-        tracing::warn!(folder = %folder.display(), %error, "the state folder cannot be made");
-    }
-    Ok(folder)
-}
-
-fn open_log(file: Option<PathBuf>, name: &str, generation: &Generation) -> Result<Log, InstanceError> {
-    let destination = file.map_or(Destination::Stdout, Destination::File);
-    let (instance, generation) = (name.to_owned(), generation.id.to_string());
-    Log::open(LogOptions { destination, instance, generation }).map_err(InstanceError::Log)
-}
-
-/// `-` is standard output; without a choice, a file of the instance's own.
-fn log_file(
-    chosen: Option<&Path>,
-    state_folder: &Path,
-    name: &str,
-) -> Result<Option<PathBuf>, InstanceError> {
-    match chosen {
-        Some(path) if path == Path::new("-") => Ok(None),
-        Some(path) => std::path::absolute(path)
-            .map(Some)
-            .map_err(|error| InstanceError::System("name the log file", error)),
-        None => Ok(Some(state_folder.join(format!("{name}.jsonl")))),
-    }
 }

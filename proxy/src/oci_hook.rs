@@ -6,48 +6,22 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::process::{Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::attach::Found;
+use crate::background::{self, StartError};
 use crate::causes::in_words;
-use crate::container::Container;
 use crate::exit;
-use crate::instance::InstanceError;
-
-/// The subcommand that serves; for the hook alone.
-pub const SUBCOMMAND: &str = "oci-gate";
-
-/// How long the runtime may take to say which container: it has it at hand.
-const STATE_DEADLINE: Duration = Duration::from_secs(10);
-
-/// The longest state: annotations are in it, of which Kubernetes allows 256 KiB.
-const STATE_BYTES_MAX: u64 = 1 << 20;
-
-/// How long the gate may take until it serves. It takes tens of milliseconds, and as many seconds where it
-/// compiles handlers for the first time.
-const READY_DEADLINE: Duration = Duration::from_secs(60);
 
 /// What the runtime is told to wait for the hook: longer than the hook itself waits for anything.
 const HOOK_DEADLINE: Duration = Duration::from_secs(90);
 
-/// How long the gate of a container that had the same name may take to end.
-const TAKEN_DEADLINE: Duration = Duration::from_secs(10);
-
-/// How often it is looked whether it has.
-const TAKEN_PAUSE: Duration = Duration::from_millis(100);
-
-/// What is read of the gate's line, and of its complaint.
-const SAID_BYTES_MAX: u64 = 16_384;
-
-/// How long a gate that ended may take to be read to its end.
-const COMPLAINT_DEADLINE: Duration = Duration::from_secs(1);
+/// The longest configuration of a container; with all of a service's variables it has some ten KiB.
+const CONFIGURATION_BYTES_MAX: u64 = 8 << 20;
 
 /// Why there is no gate.
 #[derive(Debug, thiserror::Error)]
@@ -73,20 +47,18 @@ pub enum HookError {
     /// JSON has text only.
     #[error("{0:?} cannot stand in the configuration, since it is not UTF-8")]
     NotText(OsString),
-    /// The gate has no process.
-    #[error("the gate cannot be started")]
-    Start(#[source] io::Error),
-    /// The gate ended before it served.
-    #[error("{}", if said.is_empty() { "the gate ended without a word" } else { said })]
-    Ended {
-        /// Its exit code.
-        code: u8,
-        /// What it complained about, with what to do.
-        said: String,
+    /// It is not known where the container's files are (OCI runtime specification, "Root").
+    #[error("the configuration of the container's bundle {} is not understood", bundle.display())]
+    Bundle {
+        /// The folder that has it.
+        bundle: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
-    /// The gate has not said that it serves.
-    #[error("the gate is not ready after {} s", READY_DEADLINE.as_secs())]
-    Silent,
+    /// There is no gate.
+    #[error(transparent)]
+    Gate(#[from] StartError),
 }
 
 impl HookError {
@@ -97,11 +69,9 @@ impl HookError {
                 Some("an OCI runtime calls this; `sluicegate oci-hook --print` prints how to have it called")
             }
             Self::Stage { .. } => Some("configure it for the stage createRuntime"),
-            Self::Silent => {
-                Some("let `sluicegate policy check` compile large handlers beforehand, with the same --state")
-            }
             Self::Log => Some("name a file with --log, or leave it out"),
-            Self::Folder(_) | Self::NotText(_) | Self::Start(_) | Self::Ended { .. } => None,
+            Self::Gate(error) => error.hint(),
+            Self::Folder(_) | Self::NotText(_) | Self::Bundle { .. } => None,
         }
     }
 
@@ -109,8 +79,8 @@ impl HookError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::State(_) | Self::Stage { .. } | Self::Log | Self::NotText(_) => exit::USAGE,
-            Self::Folder(_) | Self::Start(_) | Self::Silent => exit::UNAVAILABLE,
-            Self::Ended { code, .. } => *code,
+            Self::Folder(_) | Self::Bundle { .. } => exit::UNAVAILABLE,
+            Self::Gate(error) => error.exit_code(),
         }
     }
 }
@@ -123,12 +93,16 @@ struct State {
     /// Of the container's first process, as the runtime sees it; missing where there is none.
     #[serde(default)]
     pid: u32,
+    /// The folder of the container's configuration.
+    #[serde(default)]
+    bundle: PathBuf,
 }
 
 /// Reads which container it is about, starts a gate for it with these arguments, and waits until it serves.
-/// Returns the exit code; what went wrong is on standard error, where runtimes show it.
-pub fn run(arguments: &[OsString]) -> u8 {
-    match read_state().and_then(|state| seal(&state, arguments)) {
+/// `with_root` says whether the gate needs the container's files. Returns the exit code; what went wrong is on
+/// standard error, where runtimes show it.
+pub fn run(arguments: &[OsString], with_root: bool) -> u8 {
+    match read_state().and_then(|state| seal(&state, arguments, with_root)) {
         Ok(()) => exit::OK,
         Err(error) => failed(&error),
     }
@@ -137,7 +111,7 @@ pub fn run(arguments: &[OsString]) -> u8 {
 /// Says what went wrong and returns the exit code.
 pub fn failed(error: &HookError) -> u8 {
     // The gate has said already that it is sluicegate who speaks.
-    let begin = if matches!(error, HookError::Ended { .. }) { "" } else { "sluicegate: " };
+    let begin = if matches!(error, HookError::Gate(StartError::Ended { .. })) { "" } else { "sluicegate: " };
     let hint = error.hint().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
     drop(writeln!(io::stderr(), "{begin}{}{hint}", in_words(error)));
     error.exit_code()
@@ -168,52 +142,11 @@ pub fn configuration(arguments: Vec<OsString>, annotation: Option<&str>) -> Resu
     }))
 }
 
-/// The namespace of a container that does not run yet, for the gate that [`run`] started. The gate leaves
-/// the session and the folder of the runtime.
-///
-/// # Errors
-/// [`InstanceError::System`].
-pub fn adopt(id: &str, pid: u32) -> Result<Found, InstanceError> {
-    if let Err(error) = rustix::process::setsid() {
-        tracing::debug!(%error, "it leads a process group already, as one that is started by hand");
-    }
-    let container = Container { id: id.to_owned(), name: id.to_owned() };
-    let container = Container { name: container.short_id().to_owned(), ..container };
-    Found::of_container(container, pid)
-        .map_err(|error| InstanceError::System("hold on to the container's process", error))
-}
-
-/// Lets go of the standard streams: who reads them waits for their end, and that is the runtime.
-///
-/// # Errors
-/// There is no /dev/null.
-pub fn let_go() -> io::Result<()> {
-    let nothing = File::options().read(true).write(true).open("/dev/null")?;
-    rustix::stdio::dup2_stdin(&nothing)?;
-    rustix::stdio::dup2_stdout(&nothing)?;
-    rustix::stdio::dup2_stderr(&nothing)?;
-    Ok(())
-}
-
 fn read_state() -> Result<State, HookError> {
-    let (sender, receiver) = mpsc::channel();
-    // A thread, since a read has no deadline. It ends with the process.
-    thread::spawn(move || {
-        let mut text = Vec::new();
-        let read = io::stdin().take(STATE_BYTES_MAX + 1).read_to_end(&mut text);
-        drop(sender.send(read.map(|_| text)));
-    });
-    match receiver.recv_timeout(STATE_DEADLINE) {
-        Ok(Ok(text)) => parse_state(&text),
-        Ok(Err(error)) => Err(HookError::State(error.to_string())),
-        Err(_) => Err(HookError::State(format!("it has no end within {} s", STATE_DEADLINE.as_secs()))),
-    }
+    parse_state(&background::told().map_err(HookError::State)?)
 }
 
 fn parse_state(text: &[u8]) -> Result<State, HookError> {
-    if text.len() as u64 > STATE_BYTES_MAX {
-        return Err(HookError::State(format!("it is longer than {STATE_BYTES_MAX} bytes")));
-    }
     let state: State = serde_json::from_slice(text).map_err(|error| HookError::State(error.to_string()))?;
     // The specification has it "creating" at this stage; some runtimes say "created".
     match &*state.status {
@@ -223,75 +156,32 @@ fn parse_state(text: &[u8]) -> Result<State, HookError> {
     }
 }
 
-fn seal(state: &State, arguments: &[OsString]) -> Result<(), HookError> {
-    let began = Instant::now();
-    loop {
-        match start(state, arguments) {
-            // A container that is started again: its gate of before may be writing its last records.
-            Err(HookError::Ended { code: exit::TAKEN, .. }) if began.elapsed() < TAKEN_DEADLINE => {
-                thread::sleep(TAKEN_PAUSE);
-            }
-            result => return result,
-        }
+fn seal(state: &State, arguments: &[OsString], with_root: bool) -> Result<(), HookError> {
+    let mut line = vec![format!("--pid={}", state.pid).into(), format!("--id={}", state.id).into()];
+    if with_root {
+        let bundle = state.bundle.clone();
+        let root = root(&bundle).map_err(|source| HookError::Bundle { bundle, source })?;
+        line.extend(["--root".into(), root.into_os_string()]);
     }
+    line.extend_from_slice(arguments);
+    background::start(&line)?;
+    Ok(())
 }
 
-/// Starts a gate and waits until it serves or has ended.
-fn start(state: &State, arguments: &[OsString]) -> Result<(), HookError> {
-    let mut command = Command::new("/proc/self/exe");
-    command.arg(SUBCOMMAND).arg(format!("--pid={}", state.pid)).arg(format!("--id={}", state.id));
-    command.args(arguments).current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut gate = command.spawn().map_err(HookError::Start)?;
-    let line = gate.stdout.take().map(first_line);
-    let complaint = gate.stderr.take().map(beginning);
-    let line = line.map(|line| line.recv_timeout(READY_DEADLINE));
-    if matches!(&line, Some(Ok(line)) if is_ready(line)) {
-        return Ok(());
+/// Where a container's files begin: at this stage its process still has the runtime's root.
+fn root(bundle: &Path) -> io::Result<PathBuf> {
+    #[derive(Deserialize)]
+    struct Configuration {
+        root: Root,
     }
-    // It may have ended by itself, which is as good.
-    drop(gate.kill());
-    let status = gate.wait().map_err(HookError::Start)?;
-    if matches!(line, Some(Err(_))) {
-        return Err(HookError::Silent);
+    #[derive(Deserialize)]
+    struct Root {
+        path: PathBuf,
     }
-    let said = complaint.and_then(|complaint| complaint.recv_timeout(COMPLAINT_DEADLINE).ok());
-    let code = status.code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code != exit::OK);
-    Err(HookError::Ended {
-        code: code.unwrap_or(exit::BUG),
-        said: said.unwrap_or_default().trim_end().to_owned(),
-    })
-}
-
-/// What `attach --json` says when it serves.
-fn is_ready(line: &str) -> bool {
-    serde_json::from_str::<Value>(line)
-        .is_ok_and(|line| line.get("event").is_some_and(|event| event == "ready"))
-}
-
-/// The first line of what comes; empty when nothing does.
-fn first_line(pipe: impl Read + Send + 'static) -> Receiver<String> {
-    heard(move || {
-        let mut line = String::new();
-        drop(BufReader::new(pipe.take(SAID_BYTES_MAX)).read_line(&mut line));
-        line
-    })
-}
-
-/// The beginning of what comes. The rest is read too: a gate whose complaints nobody reads would stand still.
-fn beginning(mut pipe: impl Read + Send + 'static) -> Receiver<String> {
-    heard(move || {
-        let mut said = Vec::new();
-        drop(pipe.by_ref().take(SAID_BYTES_MAX).read_to_end(&mut said));
-        drop(io::copy(&mut pipe, &mut io::sink()));
-        String::from_utf8_lossy(&said).into_owned()
-    })
-}
-
-fn heard(listen: impl FnOnce() -> String + Send + 'static) -> Receiver<String> {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || drop(sender.send(listen())));
-    receiver
+    let mut text = Vec::new();
+    File::open(bundle.join("config.json"))?.take(CONFIGURATION_BYTES_MAX).read_to_end(&mut text)?;
+    let Configuration { root } = serde_json::from_slice(&text)?;
+    Ok(bundle.join(root.path))
 }
 
 #[cfg(test)]
@@ -309,7 +199,10 @@ mod tests {
         let found = state(
             r#"{"ociVersion":"1.0.2","id":"box","status":"creating","pid":4711,"bundle":"/b","annotations":{"a":"b"}}"#,
         );
-        assert_eq!(found, Ok(State { id: "box".into(), status: "creating".into(), pid: 4711 }));
+        assert_eq!(
+            found,
+            Ok(State { id: "box".into(), status: "creating".into(), pid: 4711, bundle: "/b".into() })
+        );
         assert!(state(r#"{"id":"box","status":"created","pid":1}"#).is_ok());
     }
 
@@ -332,8 +225,6 @@ mod tests {
         ] {
             assert!(state(text).unwrap_err().contains("is not understood"), "{text}");
         }
-        let long = format!(r#"{{"id":"{}","status":"creating","pid":1}}"#, "x".repeat(1 << 20));
-        assert!(state(&long).unwrap_err().contains("longer than"));
     }
 
     #[test]
@@ -350,13 +241,5 @@ mod tests {
         assert_eq!(some["when"], json!({"annotations": {"^sluicegate$": "^v1\\.2$"}}));
         let odd = OsString::from_vec(b"--policy=/\xff".to_vec());
         assert!(matches!(configuration(vec![odd], None), Err(HookError::NotText(_))));
-    }
-
-    #[test]
-    fn only_the_line_of_a_gate_that_serves_is_ready() {
-        assert!(is_ready("{\"event\":\"ready\",\"instance\":\"box\"}\n"));
-        for line in ["", "ready\n", "{\"event\":\"other\"}\n", "{\"ready\":true}\n", "{\"event\":\"rea"] {
-            assert!(!is_ready(line), "{line:?}");
-        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use serde_json::Value;
 use sluicegate_policy::{PolicyError, Problem, Summary};
 
 use crate::causes::in_words;
@@ -73,6 +74,18 @@ pub fn started(instance: &Instance) {
         None => "standard output".into(),
     };
     say(&format!("sluicegate: {name} is sealed\n  policy: {source}\n  log:    {log}\n"));
+}
+
+/// The same of a gate that is another process, by what it says of itself when it serves.
+pub fn serving(ready: &Value) {
+    let text = |name: &str| ready.get(name).and_then(Value::as_str);
+    let (name, id) = (text("instance").unwrap_or_default(), text("generation").unwrap_or_default());
+    let policy = match text("policy") {
+        Some(file) => format!("{file} (generation {id})"),
+        None => format!("none given (generation {id}), so what was not allowed at run time is refused"),
+    };
+    let log = text("log").unwrap_or_default();
+    say(&format!("sluicegate: {name} is sealed\n  policy: {policy}\n  log:    {log}\n"));
 }
 
 /// Says what was changed at run time before and cannot be any more.

@@ -1,13 +1,13 @@
 //! Ends the workload's TLS here, with a leaf for the name that it asked for.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rustls::ServerConfig;
 use rustls::server::Accepted as Hello;
+use rustls::{AlertDescription, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::server::{StartHandshake, TlsStream};
 
@@ -30,13 +30,56 @@ pub enum TlsError {
     /// No leaf could be made for the name.
     #[error("no leaf for this name")]
     Leaf(#[source] sluicegate_certs::CertError),
-    /// The workload did not go on with the handshake. An alert `UnknownCA` or `BadCertificate` says
-    /// that it does not trust the instance's authority, or pins the origin's certificate.
+    /// The workload did not go on with the handshake: it does not trust the instance's authority, or pins the
+    /// origin's certificate. [`Self::hint`] tells from how it said so.
     #[error("the TLS handshake with the workload failed")]
     Handshake(#[source] io::Error),
     /// The workload stopped answering.
     #[error("the TLS handshake took longer than {} s", HANDSHAKE_DEADLINE.as_secs())]
     Deadline,
+}
+
+impl TlsError {
+    /// Which programs end a handshake so, and what the operator can do about it. docs/trust.md has a table of
+    /// what each says.
+    pub fn hint(&self) -> Option<&'static str> {
+        let Self::Handshake(error) = self else { return None };
+        let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+        match (cause, error.kind()) {
+            (Some(rustls::Error::AlertReceived(alert)), _) => of_alert(*alert),
+            (_, ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => Some(
+                "it hung up without an alert: Node.js (NODE_EXTRA_CA_CERTS) and apt do where they do not trust the \
+                 instance's CA, and any program that gives up",
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// The alerts of RFC 8446 section 6.2 that are about certificates.
+fn of_alert(alert: AlertDescription) -> Option<&'static str> {
+    match alert {
+        AlertDescription::UnknownCA => Some(
+            "it does not trust the instance's CA, in the words of OpenSSL and rustls: give it a bundle that has the \
+             CA, by --trust or a variable such as SSL_CERT_FILE",
+        ),
+        AlertDescription::CertificateUnknown => Some(
+            "it does not trust the instance's CA, in the words of Java and Chromium: Java needs it in its store \
+             (--trust), Chromium in the NSS database of its user",
+        ),
+        AlertDescription::BadCertificate => Some(
+            "it does not take the certificate, in the words of Go, gnutls-cli and programs that pin: give it a bundle \
+             that has the CA (--trust), or pass the host on unopened (intercept = false)",
+        ),
+        AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateExpired
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::AccessDenied => Some(
+            "it trusts the instance's CA and takes no certificate like this one: pass the host on unopened \
+             (intercept = false)",
+        ),
+        _ => None,
+    }
 }
 
 /// A ClientHello with the name it is decided by.

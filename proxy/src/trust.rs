@@ -1,5 +1,8 @@
 //! What makes the workload trust the instance's authority: bundles, stores, variables.
 
+mod container;
+mod places;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -9,24 +12,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sluicegate_certs::java_key_store;
 
+pub use self::container::{Inside, Keeper};
+use self::places::{SYSTEM_BUNDLES, SYSTEM_JAVA_STORES};
 use crate::capture::{Mount, Plan, TrustFile};
-
-/// Where distributions keep the bundle that programs read: Debian, Alpine, Arch; Fedora; SUSE;
-/// OpenSSL's own link.
-const SYSTEM_BUNDLES: [&str; 5] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/var/lib/ca-certificates/ca-bundle.pem",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-
-/// Where they keep Java's.
-const JAVA_STORES: [&str; 3] = [
-    "/etc/ssl/certs/java/cacerts",
-    "/etc/pki/ca-trust/extracted/java/cacerts",
-    "/var/lib/ca-certificates/java-cacerts",
-];
+use crate::exit;
 
 /// Variables that name a bundle to use *instead* of the system's: they get the merged one.
 const REPLACING: [&str; 16] = [
@@ -89,6 +78,34 @@ pub enum TrustError {
         #[source]
         source: sluicegate_certs::CertError,
     },
+    /// There is nothing in the container to be extended.
+    #[error("the container has no certificate bundle that everybody in it may read")]
+    NoBundle,
+    /// It is not known whose files are meant.
+    #[error("--trust needs a container, and a namespace by its path is nobody's")]
+    NoContainer,
+}
+
+impl TrustError {
+    /// What the operator can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Bundle { .. } => None,
+            Self::Java { .. } => Some("repair the bundle, or mount the CA certificate yourself (--ca-file)"),
+            Self::NoBundle => Some(
+                "install ca-certificates in its image, or leave --trust out and mount the CA certificate yourself (--ca-file)",
+            ),
+            Self::NoContainer => Some("name it by docker:NAME, podman:NAME or pid:N"),
+        }
+    }
+
+    /// The exit code that fits.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoContainer => exit::USAGE,
+            _ => exit::UNAVAILABLE,
+        }
+    }
 }
 
 /// Adds to `plan` what makes programs trust `authority_pem`. Returns a warning when the system has
@@ -121,9 +138,10 @@ pub fn extend(
         variables.push(("JAVA_TOOL_OPTIONS".to_owned(), java_options(caller, &file("cacerts.jks"))));
         files.push(text("wgetrc", wgetrc(caller, &file("bundle.pem"))));
         files.push(text("bundle.pem", bundle));
-        files.push(TrustFile { name: "cacerts.jks", text: None, base64: Some(BASE64.encode(store)) });
-        mounts.extend(existing(&SYSTEM_BUNDLES).into_iter().map(|over| Mount { file: "bundle.pem", over }));
-        mounts.extend(java_stores(caller).into_iter().map(|over| Mount { file: "cacerts.jks", over }));
+        files.push(TrustFile { name: "cacerts.jks".into(), text: None, base64: Some(BASE64.encode(store)) });
+        let over = |file: &'static str| move |over| Mount { file: file.into(), over };
+        mounts.extend(existing(&SYSTEM_BUNDLES).into_iter().map(over("bundle.pem")));
+        mounts.extend(java_stores(caller).into_iter().map(over("cacerts.jks")));
     }
     plan.files.extend(files);
     plan.mounts.extend(mounts);
@@ -131,8 +149,8 @@ pub fn extend(
     Ok(warning)
 }
 
-fn text(name: &'static str, content: String) -> TrustFile {
-    TrustFile { name, text: Some(content), base64: None }
+fn text(name: &str, content: String) -> TrustFile {
+    TrustFile { name: name.into(), text: Some(content), base64: None }
 }
 
 /// The caller's bundle with the authority after it.
@@ -142,12 +160,13 @@ fn merged(base: &Path, authority_pem: &str) -> Result<String, TrustError> {
     if length > BUNDLE_BYTES_MAX {
         return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, "longer than 4 MiB")));
     }
-    let mut bundle = String::from_utf8_lossy(&fs::read(base).map_err(failed)?).into_owned();
-    if !bundle.is_empty() && !bundle.ends_with('\n') {
-        bundle.push('\n');
-    }
-    bundle.push_str(authority_pem);
-    Ok(bundle)
+    Ok(extended(&String::from_utf8_lossy(&fs::read(base).map_err(failed)?), authority_pem))
+}
+
+/// A bundle with the authority after it.
+fn extended(bundle: &str, authority_pem: &str) -> String {
+    let end = if bundle.is_empty() || bundle.ends_with('\n') { "" } else { "\n" };
+    format!("{bundle}{end}{authority_pem}")
 }
 
 /// Those of `paths` that exist, links resolved, each once.
@@ -158,7 +177,7 @@ fn existing<P: AsRef<Path>>(paths: &[P]) -> Vec<PathBuf> {
 }
 
 fn java_stores(caller: &CallerTrust) -> Vec<PathBuf> {
-    let mut stores: Vec<PathBuf> = JAVA_STORES.iter().map(PathBuf::from).collect();
+    let mut stores: Vec<PathBuf> = SYSTEM_JAVA_STORES.iter().map(PathBuf::from).collect();
     stores.extend(caller.java_home.iter().map(|home| home.join("lib/security/cacerts")));
     existing(&stores)
 }

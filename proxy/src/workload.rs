@@ -1,6 +1,5 @@
 //! `sluicegate run`: a command in a sealed namespace of its own, from its first instruction.
 
-use std::ffi::OsString;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
@@ -15,13 +14,12 @@ use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::{Cause, Origin};
 
 use crate::audit::default_log_folder;
-use crate::capture::{Helper, Plan, Target};
+use crate::capture::{Helper, Plan};
 use crate::controller::Sealing;
 use crate::document::Bundle;
 use crate::exit;
 use crate::folders;
 use crate::instance::{Instance, InstanceError};
-use crate::process;
 use crate::secrets;
 use crate::trust::{self, CallerTrust};
 
@@ -49,7 +47,7 @@ pub(crate) const SESSION_ROADS_ROUND: [&str; 4] =
 
 /// Variables that send clients to a proxy: the gate is on the way without one, and would have to
 /// refuse their CONNECT.
-const PROXY_VARIABLES: [&str; 8] = [
+pub(crate) const PROXY_VARIABLES: [&str; 8] = [
     "ALL_PROXY",
     "FTP_PROXY",
     "HTTPS_PROXY",
@@ -60,19 +58,19 @@ const PROXY_VARIABLES: [&str; 8] = [
     "https_proxy",
 ];
 
-/// Runs `program` sealed behind `instance` and returns its exit code. `started` is called when the
-/// capture stands, before the command's first instruction.
+/// Signals that are passed on to the command.
+pub(crate) const SIGNALS: [i32; 6] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
+
+/// Has the command of `helper` run sealed behind `instance` and returns its exit code. `started` is called when
+/// the capture stands, before the command's first instruction.
 ///
 /// # Errors
 /// [`InstanceError`]; the command then did not run, or its last records were not written.
 pub fn run(
     instance: &Instance,
-    program: Vec<OsString>,
+    mut helper: Helper,
     started: impl FnOnce(&crate::capture::Ready),
 ) -> Result<u8, InstanceError> {
-    process::harden().map_err(|error| InstanceError::System("protect this process", error))?;
-    let mut helper =
-        Helper::start(&Target::Run(program), instance.is_published()).map_err(InstanceError::Capture)?;
     let mut plan = plan(instance)?;
     let warning =
         trust::extend(&mut plan, instance.authority_pem(), &caller_trust()).map_err(InstanceError::Trust)?;
@@ -80,16 +78,14 @@ pub fn run(
         tracing::warn!("{warning}");
     }
     let captured = helper.captured().map_err(InstanceError::Capture)?;
-    process::drop_privileges().map_err(|error| InstanceError::System("drop privileges", error))?;
     let hidden = plan.hide_files.iter().chain(&plan.hide_dirs).cloned().collect();
     let sealing = Sealing::Shared { hidden, removed: plan.remove_env.clone() };
     let serving = instance.serve(captured, sealing)?;
     started(&serving.ready);
     // Caught before the command's first instruction: from then on it is the command that answers them.
-    let signals = SignalsInfo::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])
-        .map_err(|error| InstanceError::System("catch signals", error))?;
+    let signals = SignalsInfo::new(SIGNALS).map_err(|error| InstanceError::System("catch signals", error))?;
     helper.go(&plan).map_err(InstanceError::Capture)?;
-    let mut child = helper.into_child();
+    let Some(mut child) = helper.take_child() else { return Ok(exit::BUG) };
     let relayed = relay(signals, child.id()).map_err(|error| InstanceError::System("relay signals", error));
     let status = child.wait().map_err(|error| InstanceError::System("wait for the command", error))?;
     relayed?;
@@ -153,7 +149,7 @@ fn caller_trust() -> CallerTrust {
 
 /// Passes on what other processes send us. What the terminal sends has reached the command already:
 /// the kernel signals the whole foreground process group.
-fn relay(mut signals: SignalsInfo<WithOrigin>, child: u32) -> io::Result<()> {
+pub(crate) fn relay(mut signals: SignalsInfo<WithOrigin>, child: u32) -> io::Result<()> {
     let child = i32::try_from(child).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
     thread::Builder::new().name("signals".into()).spawn(move || {
         for Origin { signal, cause, .. } in signals.forever() {
@@ -171,7 +167,7 @@ fn relay(mut signals: SignalsInfo<WithOrigin>, child: u32) -> io::Result<()> {
 }
 
 /// A shell's way to say how a command ended.
-fn code(status: ExitStatus) -> u8 {
+pub(crate) fn code(status: ExitStatus) -> u8 {
     match (status.code(), status.signal()) {
         (Some(code), _) => u8::try_from(code).unwrap_or(exit::BUG),
         (None, Some(signal)) => u8::try_from(128 + signal).unwrap_or(u8::MAX),

@@ -15,6 +15,7 @@ use super::chain::{Chain, LINE_LIMIT};
 const LINE_START: &[u8] = b"{\"sequence\":";
 
 /// A log file that is ours alone for as long as `file` is open.
+#[derive(Debug)]
 pub(super) struct Opened {
     pub(super) file: File,
     pub(super) chain: Chain,

@@ -53,44 +53,56 @@ pub enum Destination {
     Stdout,
 }
 
-/// What [`Log::open`] needs to know.
-#[derive(Clone, Debug)]
-pub struct LogOptions {
-    /// Where the lines go.
-    pub destination: Destination,
-    /// The instance that every line names.
-    pub instance: String,
-    /// The policy generation that a line names unless its record says another.
-    pub generation: String,
-}
-
 /// A handle to the log; clones share it.
 #[derive(Clone, Debug)]
 pub struct Log {
     shared: Arc<Shared>,
 }
 
-impl Log {
-    /// Opens the log, writes the `started` record and starts the writer thread.
+/// A log that is open, and into which nothing was written yet.
+#[derive(Debug)]
+pub struct OpenedLog(Sink);
+
+#[derive(Debug)]
+enum Sink {
+    File(file::Opened),
+    Stdout(std::fs::File),
+}
+
+impl OpenedLog {
+    /// Opens a log. No thread is started.
     ///
     /// # Errors
-    /// When the destination cannot be opened or written, is in use by another instance, or holds
-    /// something that is not a log.
-    pub fn open(options: LogOptions) -> Result<Self, AuditError> {
-        let identity = Identity { instance: options.instance, generation: options.generation };
-        match options.destination {
-            Destination::File(path) => {
-                let opened = file::open(&path)?;
-                Self::start(file::FileSink::new(opened.file), opened.chain, opened.torn_bytes, identity)
-            }
+    /// When the destination cannot be opened, is in use by another instance, or holds something that is not
+    /// a log.
+    pub fn new(destination: &Destination) -> Result<Self, AuditError> {
+        Ok(Self(match destination {
+            Destination::File(path) => Sink::File(file::open(path)?),
+            // Our own descriptor of it: std's handle would put a line buffer between.
             Destination::Stdout => {
-                // Our own descriptor of it: std's handle would put a line buffer between.
                 let stdout = io::stdout().as_fd().try_clone_to_owned().map_err(AuditError::Write)?;
-                Self::start(std::fs::File::from(stdout), Chain::genesis(), 0, identity)
+                Sink::Stdout(stdout.into())
             }
-        }
+        }))
     }
 
+    /// Writes the `started` record, and starts the writer thread. `instance` is what every line names, and
+    /// `generation` the policy that a line names unless its record says another.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn start(self, instance: String, generation: String) -> Result<Log, AuditError> {
+        let identity = Identity { instance, generation };
+        match self.0 {
+            Sink::File(opened) => {
+                Log::start(file::FileSink::new(opened.file), opened.chain, opened.torn_bytes, identity)
+            }
+            Sink::Stdout(stdout) => Log::start(stdout, Chain::genesis(), 0, identity),
+        }
+    }
+}
+
+impl Log {
     /// Begins the record of a request and its response.
     #[must_use]
     pub fn exchange(&self, client: SocketAddr, original_destination: SocketAddr) -> AuditRecord {

@@ -15,11 +15,7 @@ use super::*;
 const SOON: Duration = Duration::from_secs(20);
 
 fn try_open(path: &Path) -> Result<Log, AuditError> {
-    Log::open(LogOptions {
-        destination: Destination::File(path.to_owned()),
-        instance: "box-1".to_owned(),
-        generation: "abc".to_owned(),
-    })
+    OpenedLog::new(&Destination::File(path.to_owned()))?.start("box-1".to_owned(), "abc".to_owned())
 }
 
 fn start(sink: impl Write + Send + 'static) -> Log {

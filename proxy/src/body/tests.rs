@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::activity::Activity;
-use crate::audit::{Destination, Log, LogOptions, Verdict};
+use crate::audit::{Destination, Log, OpenedLog, Verdict};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -88,12 +88,9 @@ struct Logged {
 impl Logged {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let options = LogOptions {
-            destination: Destination::File(folder.path().join("gate.jsonl")),
-            instance: "box-1".to_owned(),
-            generation: "abc".to_owned(),
-        };
-        Self { log: Log::open(options).unwrap(), folder }
+        let opened = OpenedLog::new(&Destination::File(folder.path().join("gate.jsonl"))).unwrap();
+        let log = opened.start("box-1".to_owned(), "abc".to_owned()).unwrap();
+        Self { log, folder }
     }
 
     fn exchange(&self) -> AuditRecord {

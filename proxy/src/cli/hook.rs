@@ -5,10 +5,9 @@ use std::io::{self, Write};
 
 use clap::Args;
 
-use super::{AnnounceOptions, InstanceOptions, SealOptions, announce, parse_container_id, printed, seal};
+use super::{InstanceOptions, SealOptions, parse_container_id, printed};
 use crate::audit::default_log_folder;
 use crate::exit;
-use crate::instance::InstanceError;
 use crate::oci_hook::{self, HookError};
 
 pub(super) const EXAMPLES: &str = "\
@@ -34,22 +33,10 @@ pub(super) struct HookOptions {
     seal: SealOptions,
 }
 
-#[derive(Args, Debug)]
-pub(super) struct GateOptions {
-    /// The container's first process
-    #[arg(long)]
-    pid: u32,
-    /// The container's id
-    #[arg(long)]
-    id: String,
-    #[command(flatten)]
-    seal: SealOptions,
-}
-
 impl SealOptions {
     /// The same for a process in another folder: paths are absolute.
-    fn arguments(&self) -> io::Result<Vec<OsString>> {
-        let Self { instance, ca_file } = self;
+    pub(super) fn arguments(&self) -> io::Result<Vec<OsString>> {
+        let Self { instance, ca_file, trust } = self;
         let InstanceOptions { policy, log, name, container_id, labels, state, published, no_control } =
             instance;
         let option = |name: &str, value: &OsStr| {
@@ -70,19 +57,9 @@ impl SealOptions {
             .extend(labels.iter().map(|(name, value)| option("label", format!("{name}={value}").as_ref())));
         arguments.extend(published.iter().map(|published| option("publish", published.to_string().as_ref())));
         arguments.extend(no_control.then(|| OsString::from("--no-control")));
+        arguments.extend(trust.then(|| OsString::from("--trust")));
         Ok(arguments)
     }
-}
-
-/// Serves the container that [`run`] was told of.
-pub(super) fn serve(options: &GateOptions) -> Result<u8, InstanceError> {
-    let found = oci_hook::adopt(&options.id, options.pid)?;
-    seal(&options.seal, found, |instance, ready| {
-        announce(instance, &AnnounceOptions { quiet: false, json: true }, ready, &mut io::stdout());
-        if let Err(error) = oci_hook::let_go() {
-            tracing::error!(%error, "the runtime's streams stay open");
-        }
-    })
 }
 
 /// Is the hook, or prints how to have it called; returns the exit code.
@@ -100,7 +77,7 @@ pub(super) fn run(options: HookOptions) -> u8 {
         Err(error) => return oci_hook::failed(&HookError::Folder(error)),
     };
     if !print {
-        return oci_hook::run(&arguments);
+        return oci_hook::run(&arguments, seal.trust);
     }
     match oci_hook::configuration(arguments, annotation.as_deref()) {
         Ok(configuration) => printed(writeln!(io::stdout(), "{configuration:#}").map(|()| exit::OK)),
@@ -114,6 +91,7 @@ mod tests {
 
     use super::super::{Cli, Command};
     use super::*;
+    use crate::background;
 
     #[test]
     fn the_gate_of_a_hook_is_given_the_same_options() {
@@ -129,16 +107,16 @@ mod tests {
             "--publish=127.0.0.1:8080:80",
             "--publish=[::1]:81:81",
             "--no-control",
+            "--trust",
         ];
         let parsed = |verb: &[&str]| Cli::try_parse_from([verb, &line].concat()).unwrap().command;
         let Command::OciHook(hook) = parsed(&["sluicegate", "oci-hook"]) else { panic!("not parsed") };
         assert_eq!(hook.seal.arguments().unwrap(), line);
-        let Command::OciGate(gate) = parsed(&["sluicegate", "oci-gate", "--pid=1", "--id=-x"]) else {
-            panic!("not parsed")
-        };
+        let verb = ["sluicegate", background::SUBCOMMAND, "--pid=1", "--id=-x"];
+        let Command::BackgroundGate(gate) = parsed(&verb) else { panic!("not parsed") };
         assert_eq!(
             (gate.pid, &*gate.id, gate.seal.arguments().unwrap()),
-            (1, "-x", hook.seal.arguments().unwrap())
+            (Some(1), "-x", hook.seal.arguments().unwrap())
         );
         let relative = ["sluicegate", "oci-hook", "--policy", "a.toml"];
         let Ok(Cli { command: Command::OciHook(hook) }) = Cli::try_parse_from(relative) else {

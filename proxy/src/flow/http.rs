@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use sluicegate_policy::Scheme;
+use sluicegate_policy::{DenyReason, Scheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{FlowError, Told};
 use crate::activity::Activity;
+use crate::audit::Verdict;
 use crate::exchange::{Connection, Exchanges};
+use crate::frame_watch::{BrokenRequest, FrameWatch};
 use crate::gate::Gate;
 use crate::head_guard::{Deadlines, HeadGuard};
 use crate::request_authority::ConnectionName;
@@ -52,7 +54,15 @@ where
         .max_buf_size(READ_BUFFER_BYTES_MAX)
         .serve_connection(TokioIo::new(io), exchanges)
         .with_upgrades();
-    if let Err(error) = served.await {
+    let mut served = std::pin::pin!(served);
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = gate.draining.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, "a connection of the workload ended");
     }
     // One that left HTTP goes on, and takes its place and holds its name until it ends.
@@ -69,6 +79,7 @@ where
 {
     let activity = Arc::<Activity>::default();
     let name = told.name.clone();
+    let io = FrameWatch::new(io, telling(gate, &told));
     let served = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
@@ -84,8 +95,17 @@ where
         .serve_connection(TokioIo::new(io), exchanges(gate, told, Arc::clone(&activity)));
     let mut served = std::pin::pin!(served);
     let mut begun = 0;
+    let mut is_draining = false;
     let result = loop {
-        match tokio::time::timeout(IDLE_DEADLINE, served.as_mut()).await {
+        let ended = tokio::select! {
+            ended = tokio::time::timeout(IDLE_DEADLINE, served.as_mut()) => ended,
+            () = gate.draining.cancelled(), if !is_draining => {
+                is_draining = true;
+                served.as_mut().graceful_shutdown();
+                continue;
+            }
+        };
+        match ended {
             Ok(result) => break result,
             // Nothing going on, and nothing begun since the last look.
             Err(_) if !activity.is_active() && activity.begun() == begun => {
@@ -101,6 +121,22 @@ where
             Ok(())
         }
         Ok(()) => Ok(()),
+    }
+}
+
+/// Logs what the library ended by itself: nobody judged it, and nothing of it went anywhere.
+fn telling(gate: &Arc<Gate>, told: &Told) -> impl Fn(BrokenRequest) + Send + use<> {
+    let (gate, from, name) = (Arc::clone(gate), told.from, told.name.clone());
+    move |BrokenRequest { stream, reason }| {
+        let mut record = from.fault(&gate, name.as_ref());
+        record.verdict = Some(Verdict::Refused);
+        record.reason = Some(DenyReason::MalformedRequest.as_str());
+        record.set_detail(match reason {
+            Some(reason) => {
+                format!("the workload broke the rules of HTTP/2: stream {stream} was reset, {reason:?}")
+            }
+            None => format!("the head of stream {stream} has more than {} KiB: 431", HEAD_BYTES_MAX / 1024),
+        });
     }
 }
 

@@ -17,7 +17,7 @@ use crate::audit::{AuditRecord, Protocol as Carrier, Verdict};
 use crate::causes::in_words;
 use crate::gate::Gate;
 use crate::generation::Generation;
-use crate::name_server;
+use crate::name_server::{self, HeldName};
 use crate::sniff::{Protocol, SniffError, Sniffed, is_capturable, reset, sniff};
 use crate::tls::{Greeting, TlsError, leaf_name};
 
@@ -78,6 +78,26 @@ impl FlowError {
         }
     }
 
+    /// The name that TLS was for.
+    fn name(&self) -> Option<&Host> {
+        match self {
+            Self::Tls { name, .. } | Self::Http2 { name, .. } => name.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// What happened, and what can be done about it.
+    fn detail(&self) -> String {
+        let hint = match self {
+            Self::Tls { source, .. } => source.hint(),
+            _ => None,
+        };
+        match hint {
+            Some(hint) => format!("{}; {hint}", in_words(self)),
+            None => in_words(self),
+        }
+    }
+
     /// Whether it was refused, or could not be gone on with.
     fn verdict(&self) -> Verdict {
         match self {
@@ -104,18 +124,10 @@ pub async fn serve(gate: Arc<Gate>, accepted: Accepted) {
     };
     let from = From { client, original_destination };
     if let Err(error) = try_serve(&gate, accepted, &named).await {
-        let mut record = from.record(&gate, &named);
+        let mut record = from.fault(&gate, error.name());
         record.verdict = Some(error.verdict());
-        match &error {
-            FlowError::Tls { name: Some(name), .. } | FlowError::Http2 { name: Some(name), .. } => {
-                record.host = Some(name.to_string());
-            }
-            // An address that stands for no name says nothing that the destination does not.
-            _ if held.is_none() => record.host = None,
-            _ => {}
-        }
         record.reason = Some(error.reason());
-        record.set_detail(in_words(&error));
+        record.set_detail(error.detail());
     }
 }
 
@@ -196,6 +208,17 @@ impl From {
         let mut record = gate.log.flow(Carrier::Tcp, self.client.0, self.original_destination.0);
         record.host = Some(authority.host.to_string());
         record.port = Some(authority.port);
+        record
+    }
+
+    /// The record of something that ended for what was sent. An address that stands for no name says nothing
+    /// that the destination does not.
+    fn fault(self, gate: &Gate, tls_name: Option<&Host>) -> AuditRecord {
+        let held = gate.names.hold(self.original_destination.ip());
+        let name = tls_name.or_else(|| held.as_ref().map(HeldName::host));
+        let mut record = gate.log.flow(Carrier::Tcp, self.client.0, self.original_destination.0);
+        record.host = name.map(ToString::to_string);
+        record.port = Some(self.original_destination.port());
         record
     }
 }

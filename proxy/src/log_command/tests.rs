@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::Parser;
 
 use super::*;
-use crate::audit::{AuditRecord, Destination, Log, LogOptions, Verdict};
+use crate::audit::{AuditRecord, Destination, Log, OpenedLog, Verdict};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -22,12 +22,8 @@ fn parse(arguments: &[&str]) -> Result<LogCommand, clap::Error> {
 }
 
 fn open(path: &Path) -> Log {
-    Log::open(LogOptions {
-        destination: Destination::File(path.to_owned()),
-        instance: "box-1".to_owned(),
-        generation: "abc".to_owned(),
-    })
-    .unwrap()
+    let opened = OpenedLog::new(&Destination::File(path.to_owned())).unwrap();
+    opened.start("box-1".to_owned(), "abc".to_owned()).unwrap()
 }
 
 fn exchange(log: &Log, host: &str, verdict: Verdict) -> AuditRecord {

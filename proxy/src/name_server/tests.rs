@@ -1,7 +1,7 @@
 //! Answers as they stand on the wire, for policies as they are written.
 
 use super::*;
-use crate::audit::{Destination, LogOptions};
+use crate::audit::{Destination, OpenedLog};
 use hickory_proto::op::{Edns, Message, OpCode};
 use hickory_proto::rr::RData;
 use sluicegate_policy::NoSources;
@@ -15,11 +15,8 @@ struct Server {
 impl Server {
     fn new(document: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let log = Log::open(LogOptions {
-            destination: Destination::File(folder.path().join("audit.jsonl")),
-            instance: "test".into(),
-            generation: "none".into(),
-        });
+        let destination = Destination::File(folder.path().join("audit.jsonl"));
+        let log = OpenedLog::new(&destination).unwrap().start("test".into(), "none".into());
         let document = format!("version = 1\n{document}");
         let policy = Policy::compile("test.toml", &document, &NoSources).unwrap().policy;
         Self { names: NameServer::new(log.unwrap()), policy, folder }

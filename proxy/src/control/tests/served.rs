@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::approvals::{Approvals, Question, Verdict};
-use crate::audit::{Destination, Log, LogOptions};
+use crate::audit::{Destination, OpenedLog};
 use crate::control::ControlSocket;
 use crate::controller::{About, Beginning, Controller, Sealing};
 use crate::document::Bundle;
@@ -107,7 +107,7 @@ fn controller(folder: &Path, document: Bundle, base: Policy) -> (Arc<Controller>
     let authority = Arc::new(CertificateAuthority::generate("agent", SystemTime::now()).unwrap());
     let destination = Destination::File(folder.join("agent.jsonl"));
     let id = generation.id.to_string();
-    let log = Log::open(LogOptions { destination, instance: "agent".into(), generation: id }).unwrap();
+    let log = OpenedLog::new(&destination).unwrap().start("agent".into(), id).unwrap();
     let (events, _) = broadcast::channel(64);
     let gate = Arc::new(Gate {
         leaves: LeafCache::new(Arc::clone(&authority), DEFAULT_CAPACITY),
@@ -120,6 +120,7 @@ fn controller(folder: &Path, document: Bundle, base: Policy) -> (Arc<Controller>
         programs,
         run: 1,
         requests: AtomicU64::new(0),
+        draining: tokio_util::sync::CancellationToken::new(),
         current: watch::Sender::new(Arc::new(generation)),
     });
     let about = About {

@@ -1,0 +1,141 @@
+//! The container that holds the namespace: it has no interface, and its one program waits for its end.
+
+use std::ffi::{OsStr, OsString};
+use std::time::Duration;
+
+use super::arguments::option;
+use super::error::EngineRunError;
+use super::pause;
+use crate::container::{Answer, Engine, answer, printable};
+
+/// How long the engine may take for one step. Each takes less than a second; a busy engine more.
+const STEP_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A container that holds a namespace, until [`Infra::remove`].
+pub(super) struct Infra {
+    /// Whose it is.
+    pub(super) engine: Engine,
+    name: String,
+}
+
+impl Infra {
+    /// Makes and starts one for an instance, with these options besides. The image is made first if it is not there.
+    pub(super) async fn start(
+        engine: Engine,
+        instance: &str,
+        options: &[OsString],
+    ) -> Result<Self, EngineRunError> {
+        let infra = Self { engine, name: format!("sluicegate-{instance}") };
+        let mut line: Vec<OsString> = [
+            "run",
+            "--detach",
+            "--pull=never",
+            "--network=none",
+            "--read-only",
+            "--cap-drop=ALL",
+            "--security-opt=no-new-privileges",
+            "--log-driver=none",
+            // The first process of a container has no other end.
+            "--stop-signal=KILL",
+        ]
+        .map(OsString::from)
+        .to_vec();
+        line.push(option("name", Some(OsStr::new(&infra.name))));
+        line.push(option("label", Some(OsStr::new(&format!("sluicegate={instance}")))));
+        line.extend_from_slice(options);
+        line.extend([pause::IMAGE, pause::PATH].map(OsString::from));
+        let created = create(engine, &line).await;
+        if created.as_ref().is_err_and(may_be_left) {
+            // One that was made and not started, mostly there is none.
+            drop(infra.remove().await);
+        }
+        created.map(|()| infra)
+    }
+
+    /// What a gate attaches to.
+    pub(super) fn target(&self) -> String {
+        format!("{}:{}", self.engine, self.name)
+    }
+
+    /// The options of a container that joins it.
+    pub(super) fn joining(&self) -> Vec<OsString> {
+        let mut options = vec![option("network", Some(OsStr::new(&format!("container:{}", self.name))))];
+        if self.engine == Engine::Podman {
+            // It does not let a container go that another one has joined, whether that runs or not.
+            options.push("--rm".into());
+        }
+        options
+    }
+
+    /// Removes it, and with it the gate ends.
+    pub(super) async fn remove(&self) -> Result<(), EngineRunError> {
+        let line = ["rm", "--force", "--", &self.name].map(OsString::from);
+        let what = "remove the container that holds the namespace";
+        done(self.engine, what, &ask(self.engine, what, &line, &[]).await?)
+    }
+
+    /// Ends a container that has joined it, if it has not ended.
+    pub(super) async fn kill(&self, container: &str) {
+        let line = ["kill", "--", container].map(OsString::from);
+        // Mostly it has ended, and then that is what the engine says.
+        if let Err(error) = ask(self.engine, "end the container", &line, &[]).await {
+            tracing::error!(container, error = crate::causes::in_words(&error));
+        }
+    }
+}
+
+/// Has the engine make and start a container; the image is imported if it is not there.
+async fn create(engine: Engine, line: &[OsString]) -> Result<(), EngineRunError> {
+    let what = "make the container that holds the namespace";
+    let created = ask(engine, what, line, &[]).await?;
+    if created.status.success() || has_image(engine).await? {
+        return done(engine, what, &created);
+    }
+    import(engine).await?;
+    done(engine, what, &ask(engine, what, line, &[]).await?)
+}
+
+/// Whether a container can be there although it was not started. One whose name was taken is another's.
+fn may_be_left(error: &EngineRunError) -> bool {
+    match error {
+        EngineRunError::Engine { complaint, .. } => !complaint.contains("already in use"),
+        EngineRunError::Silent { .. } => true,
+        _ => false,
+    }
+}
+
+async fn has_image(engine: Engine) -> Result<bool, EngineRunError> {
+    let line = ["image", "inspect", "--format={{.Id}}", pause::IMAGE].map(OsString::from);
+    Ok(ask(engine, "look for an image", &line, &[]).await?.status.success())
+}
+
+async fn import(engine: Engine) -> Result<(), EngineRunError> {
+    let what = "import the image of the container that holds the namespace";
+    let archive = pause::image().ok_or(EngineRunError::Architecture)?;
+    let archive = archive.map_err(|error| EngineRunError::System("make an image", error))?;
+    let line = ["import", "-", pause::IMAGE].map(OsString::from);
+    done(engine, what, &ask(engine, what, &line, &archive).await?)
+}
+
+fn done(engine: Engine, what: &'static str, answer: &Answer) -> Result<(), EngineRunError> {
+    if answer.status.success() {
+        return Ok(());
+    }
+    Err(EngineRunError::Engine { engine, what, complaint: printable(&answer.complaint) })
+}
+
+/// Has the engine's program do something, and waits until it has.
+async fn ask(
+    engine: Engine,
+    what: &'static str,
+    line: &[OsString],
+    input: &[u8],
+) -> Result<Answer, EngineRunError> {
+    let mut command = engine.command();
+    // What the terminal sends to this command is not for it: what was begun is ended.
+    command.args(line).process_group(0);
+    tokio::time::timeout(STEP_DEADLINE, answer(command, input))
+        .await
+        .map_err(|_| EngineRunError::Silent { engine, what })?
+        .map_err(|source| EngineRunError::Start { engine, what, source })
+}

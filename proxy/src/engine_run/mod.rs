@@ -1,0 +1,274 @@
+//! `sluicegate run --docker` and `--podman`: a container that is sealed from its first instruction.
+//!
+//! A container that does nothing holds the namespace; the gate seals that; then the workload's container joins it.
+//! This process is neither: it talks to the engine, and reads nothing that the workload or the policy wrote.
+//!
+//! **Invariant:** the workload's container is started after the gate has said that it serves, and is ended when the
+//! gate ends.
+
+mod arguments;
+mod error;
+mod infra;
+mod pause;
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, Permissions};
+use std::future::pending;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::Value;
+use signal_hook::iterator::SignalsInfo;
+use signal_hook::iterator::exfiltrator::WithOrigin;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use self::arguments::{Arguments, look, option};
+pub use self::error::EngineRunError;
+use self::infra::Infra;
+use crate::background::{READY_DEADLINE, SAID_BYTES_MAX, ready};
+use crate::capture::Plan;
+use crate::causes::in_words;
+use crate::container::Engine;
+use crate::trust::{self, CallerTrust};
+use crate::workload::{self, PROXY_VARIABLES, SIGNALS};
+use crate::{exit, folders};
+
+/// Where the workload's container has the certificates.
+const TRUST_FOLDER: &str = "/run/sluicegate";
+
+/// How long the gate may take for its end: it has 5 s for its last records.
+const END_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A container that is to be run, looked through.
+#[derive(Debug)]
+pub struct Wanted {
+    engine: Engine,
+    arguments: Arguments,
+}
+
+impl Wanted {
+    /// Reads what follows `--docker` or `--podman`: options, image, command.
+    ///
+    /// # Errors
+    /// [`EngineRunError::Option`] and [`EngineRunError::NoImage`].
+    pub fn read(engine: Engine, arguments: Vec<OsString>) -> Result<Self, EngineRunError> {
+        let arguments = look(engine, arguments)?;
+        if arguments.command.is_empty() {
+            return Err(EngineRunError::NoImage { engine });
+        }
+        Ok(Self { engine, arguments })
+    }
+
+    /// The container's name, if it is to have one.
+    pub fn name(&self) -> Option<&str> {
+        self.arguments.name.as_deref()
+    }
+}
+
+/// Says what went wrong, unless the gate has said it, and returns the exit code.
+pub fn ended(result: Result<u8, EngineRunError>) -> u8 {
+    result.unwrap_or_else(|error| {
+        if !matches!(error, EngineRunError::Gate { .. }) {
+            let hint = error.hint().map(|hint| format!("  hint: {hint}\n")).unwrap_or_default();
+            drop(write!(io::stderr(), "sluicegate: {}\n{hint}", in_words(&error)));
+        }
+        error.exit_code()
+    })
+}
+
+/// Runs a container behind a gate of this name, which is attached with these options, and returns its exit code.
+/// `started` is told what the gate says when it serves, before the container's first instruction.
+///
+/// # Errors
+/// [`EngineRunError`]; the container was not started then, or has ended.
+pub fn run(
+    wanted: Wanted,
+    name: &str,
+    gate_options: &[OsString],
+    started: impl FnOnce(&Value),
+) -> Result<u8, EngineRunError> {
+    let system = |what| move |error| EngineRunError::System(what, error);
+    // From here on a signal ends nothing half-way: what was begun is taken back.
+    let signals = SignalsInfo::new(SIGNALS).map_err(system("catch signals"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(system("wait for other programs"))?;
+    if let Some(option) = wanted.arguments.opening {
+        tracing::warn!(
+            option,
+            "the container has ways out beside its network: `sluicegate doctor` says which"
+        );
+    }
+    runtime.block_on(async {
+        let scratch = Scratch::new().map_err(system("make a folder for certificates"))?;
+        let infra = Infra::start(wanted.engine, name, &wanted.arguments.infra).await?;
+        let mut gate = None;
+        let ended = match begin(&infra, gate_options, &scratch, &mut gate).await {
+            Ok(ready) => {
+                started(&ready);
+                behind(&infra, &wanted.arguments, &scratch, (signals, &mut gate)).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Some(container) = scratch.container() {
+            infra.kill(&container).await;
+        }
+        if let Err(error) = infra.remove().await {
+            tracing::error!(error = in_words(&error), "the gate may go on");
+        }
+        let closed = match gate {
+            Some(gate) => end(gate).await,
+            None => exit::OK,
+        };
+        ended.map(|code| if code == exit::OK { closed } else { code })
+    })
+}
+
+/// Starts a gate for the namespace, and waits until it serves. Returns what it says then.
+async fn begin(
+    infra: &Infra,
+    options: &[OsString],
+    scratch: &Scratch,
+    gate: &mut Option<Child>,
+) -> Result<Value, EngineRunError> {
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["attach", "--json"]).args(options).arg(scratch.authority_option()).arg(infra.target());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+    // What the terminal sends is for the container, and the gate ends after it.
+    command.process_group(0);
+    let failed = |error| EngineRunError::System("start the gate", error);
+    let gate = gate.insert(command.spawn().map_err(failed)?);
+    let mut line = String::new();
+    if let Some(pipe) = gate.stdout.take() {
+        let mut pipe = BufReader::new(pipe.take(SAID_BYTES_MAX));
+        let read = timeout(READY_DEADLINE, pipe.read_line(&mut line)).await;
+        read.map_err(|_| EngineRunError::GateSilent)?.map_err(failed)?;
+    }
+    if let Some(ready) = ready(&line) {
+        return Ok(ready);
+    }
+    let status = timeout(END_DEADLINE, gate.wait()).await.map_err(|_| EngineRunError::GateSilent)?;
+    Err(EngineRunError::Gate { code: workload::code(status.map_err(failed)?).max(exit::NO) })
+}
+
+/// Runs the workload's container to its end, or to the gate's.
+async fn behind(
+    infra: &Infra,
+    arguments: &Arguments,
+    scratch: &Scratch,
+    (mut signals, gate): (SignalsInfo<WithOrigin>, &mut Option<Child>),
+) -> Result<u8, EngineRunError> {
+    let mut command = Command::new(infra.engine.to_string());
+    command.arg("run").args(infra.joining()).args(scratch.options()?);
+    command.args(&arguments.workload).args(&arguments.command);
+    if let Some(origin) = signals.pending().next() {
+        return Err(EngineRunError::Interrupted { signal: u8::try_from(origin.signal).unwrap_or_default() });
+    }
+    let what = "run the container";
+    let failed = |source| EngineRunError::Start { engine: infra.engine, what, source };
+    let mut client = command.spawn().map_err(failed)?;
+    if let Some(pid) = client.id() {
+        workload::relay(signals, pid).map_err(|error| EngineRunError::System("relay signals", error))?;
+    }
+    let gate_ended = async {
+        match gate {
+            Some(gate) => drop(gate.wait().await),
+            None => pending().await,
+        }
+    };
+    let ended = tokio::select! {
+        ended = client.wait() => ended,
+        () = gate_ended => {
+            drop(writeln!(io::stderr(), "sluicegate: the gate has ended, and with it the container"));
+            if let Some(container) = scratch.container() {
+                infra.kill(&container).await;
+            }
+            client.wait().await
+        }
+    };
+    ended.map(workload::code).map_err(failed)
+}
+
+/// Waits for the end of a gate whose namespace is gone; returns its exit code.
+async fn end(mut gate: Child) -> u8 {
+    match timeout(END_DEADLINE, gate.wait()).await {
+        Ok(Ok(status)) => workload::code(status),
+        Ok(Err(_)) | Err(_) => {
+            tracing::error!("the gate does not end, and is killed");
+            drop(gate.start_kill());
+            exit::BUG
+        }
+    }
+}
+
+/// A folder of this run's own: what the container trusts is in it, and the container's id.
+struct Scratch(TempDir);
+
+impl Scratch {
+    fn new() -> io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("run-").tempdir_in(folders::runtime()?)?;
+        let scratch = Self(folder);
+        fs::create_dir(scratch.trust())?;
+        fs::set_permissions(scratch.trust(), Permissions::from_mode(0o755))?;
+        Ok(scratch)
+    }
+
+    fn trust(&self) -> PathBuf {
+        self.0.path().join("trust")
+    }
+
+    fn authority(&self) -> PathBuf {
+        self.trust().join("ca.pem")
+    }
+
+    fn id_file(&self) -> PathBuf {
+        self.0.path().join("container")
+    }
+
+    /// The gate's option, by which its authority's certificate comes here.
+    fn authority_option(&self) -> OsString {
+        option("ca-file", Some(self.authority().as_os_str()))
+    }
+
+    /// The workload's container, once the engine has made it.
+    fn container(&self) -> Option<String> {
+        fs::read_to_string(self.id_file()).ok().filter(|id| !id.is_empty())
+    }
+
+    /// The options of the workload's container by which it trusts the gate and is found.
+    fn options(&self) -> Result<Vec<OsString>, EngineRunError> {
+        let failed = |error| EngineRunError::System("write the certificates", error);
+        let authority = fs::read_to_string(self.authority()).map_err(failed)?;
+        let mut plan = Plan { trust_dir: TRUST_FOLDER.into(), ..Plan::default() };
+        let extended = trust::extend(&mut plan, &authority, &CallerTrust::default());
+        if let Some(warning) = extended.map_err(EngineRunError::Trust)? {
+            tracing::warn!("{warning}");
+        }
+        for file in plan.files {
+            let content = match file.base64 {
+                Some(text) => BASE64.decode(text).map_err(|error| failed(io::Error::other(error)))?,
+                None => file.text.unwrap_or_default().into_bytes(),
+            };
+            let path = self.trust().join(file.name);
+            fs::write(&path, content).map_err(failed)?;
+            // Whoever the container's users are.
+            fs::set_permissions(&path, Permissions::from_mode(0o644)).map_err(failed)?;
+        }
+        let mut volume = self.trust().into_os_string();
+        // Where SELinux is, containers may read it.
+        volume.push(format!(":{TRUST_FOLDER}:ro,z"));
+        let cleared = PROXY_VARIABLES.iter().map(|name| format!("{name}="));
+        let variables = plan.set_env.into_iter().map(|(name, value)| format!("{name}={value}"));
+        let mut options =
+            vec![option("cidfile", Some(self.id_file().as_os_str())), option("volume", Some(&volume))];
+        options.extend(cleared.chain(variables).map(|variable| option("env", Some(OsStr::new(&variable)))));
+        Ok(options)
+    }
+}

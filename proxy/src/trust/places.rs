@@ -1,0 +1,83 @@
+//! Where programs look for what they trust, on the distributions and in the languages that bring their own.
+
+use std::path::PathBuf;
+
+/// Bundles of distributions: Debian, Alpine; Arch; Fedora; SUSE; OpenSSL's own name for it, in each.
+pub(crate) const SYSTEM_BUNDLES: [&str; 12] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/ca-certificates/extracted/tls-ca-bundle.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/var/lib/ca-certificates/ca-bundle.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+    "/etc/pki/tls/cert.pem",
+    "/usr/lib/ssl/cert.pem",
+    "/usr/local/ssl/cert.pem",
+    "/opt/conda/ssl/cacert.pem",
+];
+
+/// Java's stores of distributions.
+pub(crate) const SYSTEM_JAVA_STORES: [&str; 4] = [
+    "/etc/ssl/certs/java/cacerts",
+    "/etc/ca-certificates/extracted/java-cacerts.jks",
+    "/etc/pki/ca-trust/extracted/java/cacerts",
+    "/var/lib/ca-certificates/java-cacerts",
+];
+
+/// Where a Java lives that brings its own store: those of distributions, of images and of SDKMAN.
+const JAVA_HOMES: [&str; 8] = [
+    "/usr/lib/jvm/*",
+    "/usr/java/*",
+    "/usr/local/openjdk-*",
+    "/opt/java/*",
+    "/opt/*jdk*",
+    "/opt/*jre*",
+    "/root/.sdkman/candidates/java/*",
+    "/home/*/.sdkman/candidates/java/*",
+];
+
+/// The store in there; the second of Java 8.
+const JAVA_STORES: [&str; 2] = ["lib/security/cacerts", "jre/lib/security/cacerts"];
+
+/// What a Python is installed into: distributions, images, Conda, pyenv, users, virtual environments.
+const PYTHON_PREFIXES: [&str; 14] = [
+    "/usr",
+    "/usr/local",
+    "/opt/*",
+    "/root/.local",
+    "/home/*/.local",
+    "/root/.pyenv/versions/*",
+    "/home/*/.pyenv/versions/*",
+    "/.venv",
+    "/venv",
+    "/*/.venv",
+    "/*/venv",
+    "/home/*/.venv",
+    "/home/*/*/.venv",
+    "/workspaces/*/.venv",
+];
+
+/// Bundles of Python packages: certifi's, which requests and httpx use, pip's copy of it, and botocore's.
+const PYTHON_BUNDLES: [&str; 3] =
+    ["certifi/cacert.pem", "pip/_vendor/certifi/cacert.pem", "botocore/cacert.pem"];
+
+/// Where a container may have bundles, those of distributions first. A `*` stands for any part of a name.
+pub(crate) fn bundles() -> Vec<PathBuf> {
+    let system = SYSTEM_BUNDLES.iter().map(PathBuf::from);
+    // site-packages, and Debian's dist-packages.
+    let python = PYTHON_PREFIXES.iter().flat_map(|prefix| {
+        PYTHON_BUNDLES.iter().map(move |bundle| format!("{prefix}/lib/python3*/*-packages/{bundle}").into())
+    });
+    system.chain(python).collect()
+}
+
+/// Where it may have stores of Java.
+pub(crate) fn java_stores() -> Vec<PathBuf> {
+    let system = SYSTEM_JAVA_STORES.iter().map(PathBuf::from);
+    let own = JAVA_HOMES
+        .iter()
+        .flat_map(|home| JAVA_STORES.iter().map(move |store| PathBuf::from(home).join(store)));
+    system.chain(own).collect()
+}
