@@ -8,8 +8,14 @@ use std::process::Command;
 
 use serde_json::Value;
 
-const CRATES: [&str; 5] =
-    ["proxy/src", "policy-plugins/src", "policy-plugins/wasm/src", "certs/src", "netns-helper/src"];
+const CRATES: [&str; 6] = [
+    "proxy/src",
+    "policy-plugins/src",
+    "policy-plugins/wasm/src",
+    "certs/src",
+    "netns-helper/src",
+    "clients/rust/src",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()

@@ -21,7 +21,7 @@ fn gate_of(id: &str) -> Pid {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
         let line = fs::read(entry.path().join("cmdline")).ok()?;
         let mut arguments = line.split(|byte| *byte == 0);
-        (arguments.nth(1)? == b"oci-gate" && arguments.any(|argument| argument == wanted.as_bytes()))
+        (arguments.nth(1)? == b"background-gate" && arguments.any(|argument| argument == wanted.as_bytes()))
             .then(|| Pid::from_raw(pid))
     });
     found.expect("a gate of this container")

@@ -1,7 +1,14 @@
 //! Containers of real engines and runtimes: sealed by name and by hook.
 #![cfg(test)]
 
+mod cni;
+mod compose;
 mod doctor;
+mod engine_run;
 mod hook;
 mod names;
+mod plain;
+mod probes;
+mod sidecar;
 mod support;
+mod trust;

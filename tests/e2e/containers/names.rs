@@ -158,13 +158,10 @@ fn the_commands_of_the_guide_seal_a_podman_container_by_name() {
 fn a_rootless_podman_container_is_sealed_by_its_user() {
     let world = World::new("rootless");
     let yard = Yard::new(&world);
-    yard.install_rootless_podman();
-    let (files, policy) = (shown(&yard.files()), yard.policy());
+    let policy = yard.policy();
     let requests = two_requests();
     let script = format!(
-        "set -eu
-        mkdir -m 700 run trust
-        tar --owner 0 --group 0 -C {files} -c . | podman import - {IMAGE}
+        "mkdir trust
         podman run -d --name jail --network none -v $PWD/trust:/trust:ro -e SSL_CERT_FILE=/trust/ca.pem \
             {IMAGE} sleep 3600
         sluicegate attach podman:jail --policy {policy} --ca-file trust/ca.pem > gate.out 2>&1 &
@@ -174,12 +171,7 @@ fn a_rootless_podman_container_is_sealed_by_its_user() {
         wait $!
         echo the gate ended with $?"
     );
-    let outcome = world
-        .job(world.gate_namespace(), ["sh", "-c", &script])
-        .env("PATH", yard.search_path())
-        .env("XDG_RUNTIME_DIR", world.home().join("run"))
-        .run();
-    outcome.assert_success();
+    let outcome = yard.rootless_podman(&script);
     assert!(outcome.stdout.contains(&two_answers()), "{outcome:?}");
     assert!(outcome.stdout.ends_with("the gate ended with 0\n"), "{outcome:?}");
     assert_eq!(yard.site.requests().len(), 1);

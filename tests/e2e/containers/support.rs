@@ -21,7 +21,7 @@ pub(crate) const IMAGE: &str = "sluicegate-test:latest";
 const DEADLINE: Duration = Duration::from_secs(90);
 
 /// The search path of a clean login.
-const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// busybox, and curl with its libraries.
 const FILL: &str = "
@@ -130,9 +130,21 @@ impl<'world> Yard<'world> {
         self.import("podman");
     }
 
-    /// Podman for the workload's user, with its storage in the home of whoever calls it.
-    pub(crate) fn install_rootless_podman(&self) {
+    /// Runs a script as the workload's user, whose podman has a storage in his home and knows [`IMAGE`].
+    pub(crate) fn rootless_podman(&self, script: &str) -> Outcome {
         self.wrap_podman("--runtime runc");
+        let files = shown(&self.files());
+        let script = format!(
+            "set -eu
+            mkdir -m 700 run
+            tar --owner 0 --group 0 -C {files} -c . | podman import - {IMAGE}
+            {script}"
+        );
+        let job = self.world.job(self.world.gate_namespace(), ["sh", "-c", &script]);
+        let outcome =
+            job.env("PATH", self.search_path()).env("XDG_RUNTIME_DIR", self.world.home().join("run")).run();
+        outcome.assert_success();
+        outcome
     }
 
     fn wrap_podman(&self, options: &str) {
@@ -171,19 +183,51 @@ impl Drop for Yard<'_> {
     }
 }
 
-/// A Docker daemon of its own, without any network. Its containers and itself end when it is dropped.
+/// The image of the gate: our programs, with their libraries and nothing that only debuggers read.
+const GATE_FILL: &str = "
+    mkdir -p $1/usr/bin $1/run $1/var/lib/sluicegate
+    for program in sluicegate sluicegate-netns; do
+        strip -o $1/usr/bin/$program $2/$program
+        ldd $2/$program | grep -o '/[^ ]*' | while read -r file; do
+            mkdir -p $1${file%/*}
+            cp -L $file $1$file
+        done
+    done
+    tar -C $1 -c . | docker import --change 'ENTRYPOINT [\"sluicegate\"]' - sluicegate
+";
+
+/// A Docker daemon of its own. Its containers and itself end when it is dropped.
 pub(crate) struct Docker<'yard, 'world> {
     yard: &'yard Yard<'world>,
     daemon: Option<Running<'world>>,
 }
 
 impl<'yard, 'world> Docker<'yard, 'world> {
+    /// One without any network.
     pub(crate) fn start(yard: &'yard Yard<'world>) -> Self {
+        Self::start_with(yard, "--bridge none --iptables=false --ip-forward=false --ip-masq=false")
+    }
+
+    /// One whose networks lead to the origins, by bridges and rules in the gate's namespace. It knows our programs
+    /// as the image `sluicegate`.
+    pub(crate) fn start_with_networks(yard: &'yard Yard<'world>) -> Self {
+        let docker =
+            Self::start_with(yard, "--bip 172.31.0.1/24 --default-address-pool base=172.30.0.0/16,size=24");
+        let programs = PathBuf::from(yard.world.program("sluicegate"));
+        let script = format!(
+            "set -eu; set -- {} {}; {GATE_FILL}",
+            shown(&yard.world.path("root/gate")),
+            shown(programs.parent().unwrap())
+        );
+        yard.shell(&script).run().assert_success();
+        docker
+    }
+
+    fn start_with(yard: &'yard Yard<'world>, network: &str) -> Self {
         let folder = shown(&yard.world.path("d"));
         let script = format!(
             "exec dockerd --host \"$DOCKER_HOST\" --data-root {folder}/data --exec-root {folder}/exec \
-             --pidfile {folder}.pid --storage-driver vfs --bridge none --iptables=false --ip-forward=false \
-             --ip-masq=false"
+             --pidfile {folder}.pid --storage-driver vfs {network}"
         );
         let daemon = yard.shell(&script).spawn();
         let docker = Self { yard, daemon: Some(daemon) };
@@ -299,7 +343,7 @@ pub(crate) fn assert_complains(outcome: &Outcome, code: i32, words: &[&str]) {
     }
 }
 
-fn executable(program: PathBuf) {
+pub(crate) fn executable(program: PathBuf) {
     fs::set_permissions(program, Permissions::from_mode(0o755)).unwrap();
 }
 

@@ -32,8 +32,16 @@ fn expected() -> Value {
     ])
 }
 
-/// Runs the scenario as root beside the gate, with the folder of the clients as its last argument.
-fn scenario(name: &str, interpreter: &str, extension: &str, text: &str) {
+/// Runs a scenario that an interpreter reads, which stands in a file with this extension.
+fn interpreted(name: &str, interpreter: &str, (extension, text): (&str, &str)) {
+    scenario(name, |world| {
+        let script = world.file(&format!("scenario.{extension}"), text).display().to_string();
+        vec![interpreter.to_owned(), script]
+    });
+}
+
+/// Runs the scenario as root beside the gate, with the client for node as its last argument.
+fn scenario(name: &str, program: impl FnOnce(&World) -> Vec<String>) {
     let world = World::new(name);
     let site = Site::start(&world);
     let text_of_policy = format!(
@@ -45,7 +53,6 @@ fn scenario(name: &str, interpreter: &str, extension: &str, text: &str) {
     let namespace = Namespace::new(&format!("{}-box", world.gate_namespace().name()));
     let clients = concat!(env!("CARGO_MANIFEST_DIR"), "/../clients");
     let path = |path: &str| world.path(path).display().to_string();
-    let script = world.file(&format!("scenario.{extension}"), text).display().to_string();
     let arguments = [
         namespace.name().to_owned(),
         world.program("sluicegate"),
@@ -55,7 +62,7 @@ fn scenario(name: &str, interpreter: &str, extension: &str, text: &str) {
         path("ca.pem"),
     ];
     let client = format!("{clients}/typescript/sluicegate.mjs");
-    let line = [interpreter.to_owned(), script].into_iter().chain(arguments).chain([client]);
+    let line = program(&world).into_iter().chain(arguments).chain([client]);
     let job = world.root_job(world.gate_namespace(), line);
     let runtime = world.path("runtime");
     fs::create_dir(&runtime).unwrap();
@@ -72,10 +79,15 @@ fn scenario(name: &str, interpreter: &str, extension: &str, text: &str) {
 
 #[test]
 fn the_client_for_python_does_what_a_platform_needs() {
-    scenario("client-python", PYTHON, "py", include_str!("clients/scenario.py"));
+    interpreted("client-python", PYTHON, ("py", include_str!("clients/scenario.py")));
 }
 
 #[test]
 fn the_client_for_node_does_what_a_platform_needs() {
-    scenario("client-node", "node", "mjs", include_str!("clients/scenario.mjs"));
+    interpreted("client-node", "node", ("mjs", include_str!("clients/scenario.mjs")));
+}
+
+#[test]
+fn the_client_for_rust_does_what_a_platform_needs() {
+    scenario("client-rust", |_| vec![env!("CARGO_BIN_EXE_client-scenario").to_owned()]);
 }

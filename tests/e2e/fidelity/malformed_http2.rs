@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 
 use crate::client::{Line, call};
 use crate::frames::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR,
-    Frame, GET, GOAWAY, HEADERS, HUFFMAN_431, PADDED, PING, PREFACE, PRIORITY, PROTOCOL_ERROR, PUSH_PROMISE,
-    RST_STREAM, SETTINGS, WINDOW_UPDATE, beginning, field, frame, request, rest, wait_for,
+    CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, FLOW_CONTROL_ERROR,
+    FRAME_SIZE_ERROR, Frame, GET, GOAWAY, HEADERS, HUFFMAN_431, NO_ERROR, PADDED, PING, PREFACE, PRIORITY,
+    PROTOCOL_ERROR, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE, beginning, field, frame, request,
+    rest, wait_for,
 };
 use crate::malformed::{BYTES, MUTATIONS};
 use crate::support::dial;
@@ -212,7 +213,7 @@ fn stream_faults() -> Vec<(&'static str, Vec<u8>)> {
 #[test]
 fn http2_requests_that_are_wrong_end_their_stream_and_the_next_is_served() {
     let (world, origin) = world_with_origin("wrong-http2-requests");
-    let gate = gate(&world, &origin);
+    let mut gate = gate(&world, &origin);
     let mut served = 0;
     for (what, block) in stream_faults() {
         let mut io = dial(&gate);
@@ -222,7 +223,11 @@ fn http2_requests_that_are_wrong_end_their_stream_and_the_next_is_served() {
         io.write_all(&request(3, GET)).unwrap();
         assert_is_200(&wait_for(&mut io, (HEADERS, 3)));
         served += 1;
+        assert_refused_flows(&mut gate, served, what);
     }
+    let line = refused_flows(&gate).remove(0);
+    let detail = "the workload broke the rules of HTTP/2: stream 1 was reset, PROTOCOL_ERROR";
+    assert_eq!((&line["detail"], &line["verdict"]), (&json!(detail), &json!("refused")), "{line}");
     // A head of more than 64 KiB is answered, with 431 and no body.
     let mut io = dial(&gate);
     let large = "x".repeat(100);
@@ -237,6 +242,8 @@ fn http2_requests_that_are_wrong_end_their_stream_and_the_next_is_served() {
     assert!(answer.payload.ends_with(&HUFFMAN_431), "{answer:?}");
     assert_is_200(&wait_for(&mut io, (HEADERS, 3)));
     served += 1;
+    assert_refused_flows(&mut gate, served, "a large head");
+    assert_eq!(refused_flows(&gate)[served - 1]["detail"], "the head of stream 1 has more than 64 KiB: 431");
     // A window of a stream is a matter of that stream, too.
     let mut io = dial(&gate);
     let post = frame(HEADERS, END_HEADERS, 1, &[b"\x83", &GET[1..]].concat());
@@ -247,7 +254,7 @@ fn http2_requests_that_are_wrong_end_their_stream_and_the_next_is_served() {
     assert_is_200(&wait_for(&mut io, (HEADERS, 3)));
     let complete = origin.requests().into_iter().filter(|request| request.complete).count();
     assert_eq!(complete, served + 1);
-    assert!(refused_flows(&gate).is_empty());
+    assert_refused_flows(&mut gate, served + 1, "a window");
 }
 
 #[test]
@@ -278,10 +285,15 @@ fn cut_and_mutated_http2_ends_its_own_connection() {
         drop(io.write_all(&bytes));
         drop(io.shutdown(Shutdown::Write));
         let seen = rest(io);
-        told += usize::from(seen.iter().any(|frame| frame.kind == GOAWAY && frame.code() != 0));
+        let is_told = |frame: &&Frame| match frame.kind {
+            GOAWAY => frame.code() != NO_ERROR,
+            RST_STREAM => ![NO_ERROR, CANCEL].contains(&frame.code()),
+            _ => false,
+        };
+        told += seen.iter().filter(is_told).count();
     }
     assert_served(&gate);
-    // As many connections as were told that they are wrong have a line that says so.
+    // As often as one was told that it is wrong there is a line that says so.
     assert!(told > MUTATIONS / 4, "{told}");
     gate.wait_for_log(|line| line["kind"] == "exchange" && line["status"] == 200);
     assert_refused_flows(&mut gate, told, "cut and mutated");

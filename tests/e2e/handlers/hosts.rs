@@ -106,6 +106,26 @@ fn p11_p12_a_runtime_handler_wins_until_it_is_taken_away() {
 }
 
 #[test]
+fn t01_over_tls_the_nearest_handler_answers_also_when_the_catch_all_is_replaced() {
+    let world = World::new("t01");
+    let site = Site::start(&world);
+    for name in ["exact", "suffix", "static", "runtime"] {
+        named(&world, name);
+    }
+    let text = "outbound = \"handlers/static.rhai\"\n\
+                outbound_by_host.\"own.h.test\" = \"handlers/exact.rhai\"\n\
+                outbound_by_host.\"*.h.test\" = \"handlers/suffix.rhai\"\n\
+                outbound_handlers.runtime = \"handlers/runtime.rhai\"";
+    let names = ["own.h.test", "x.h.test", "any.test"];
+    let gate = world.gate(&site.policy(&world, text, &names)).named("box").attach();
+    let ask = || names.map(|host| answer(&gate.run(curl(&[&format!("https://{host}/")]))).0.to_owned());
+    assert_eq!(ask(), ["exact: own.h.test", "suffix: x.h.test", "static: any.test"]);
+    gate.operator(["handler", "set", "runtime"]).run().assert_success();
+    assert_eq!(ask(), ["exact: own.h.test", "suffix: x.h.test", "runtime: any.test"]);
+    site.assert_untouched();
+}
+
+#[test]
 fn p13_a_host_of_its_own_before_the_catch_all() {
     let world = World::new("p13");
     let site = Site::start(&world);

@@ -3,6 +3,7 @@
 
 mod ages;
 mod closing;
+mod distrust;
 mod edge_certificates;
 mod edge_names;
 mod edge_requests;

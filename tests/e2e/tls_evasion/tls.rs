@@ -78,6 +78,18 @@ fn t06_a_bundle_that_cannot_be_extended_starts_nothing() {
 }
 
 #[test]
+fn t07_a_bundle_that_the_caller_names_is_the_one_that_is_extended() {
+    let world = World::new("t07");
+    let own = fs::read_to_string(world.origin_ca_file()).unwrap();
+    let gate = world.gate("").env("SSL_CERT_FILE", world.origin_ca_file().to_str().unwrap());
+    let outcome = gate.run(["sh", "-c", "cat \"$SSL_CERT_FILE\""]);
+    let bundle = &outcome.assert_success().stdout;
+    assert!(bundle.contains(own.trim()), "the caller's certificate is missing: {bundle}");
+    // It and ours, and none of the system's.
+    assert_eq!(bundle.matches("-----BEGIN CERTIFICATE-----").count(), 2, "{bundle}");
+}
+
+#[test]
 fn t09_two_instances_have_different_authorities() {
     let world = World::new("t09");
     let gates = [world.gate("").attach(), world.gate("").attach()];
