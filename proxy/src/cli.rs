@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use serde_json::{Value, json};
@@ -27,6 +28,7 @@ use crate::compiling;
 use crate::container::{Container, Engine};
 use crate::doctor::{self, DoctorOptions, ProbeOptions};
 use crate::exit;
+use crate::follow::follow;
 use crate::handover::{self, Kept};
 use crate::inbound::Published;
 use crate::instance::{Instance, InstanceError, InstanceSettings, random};
@@ -214,6 +216,9 @@ struct AttachOptions {
     /// A path such as /run/netns/NAME, or pid:N, docker:NAME or podman:NAME
     #[arg(value_parser = Namespace::parse)]
     namespace: Namespace,
+    /// Attach again each time the container starts, until it is removed
+    #[arg(long)]
+    follow: bool,
     #[command(flatten)]
     seal: SealOptions,
     #[command(flatten)]
@@ -328,6 +333,17 @@ fn run_command(
 }
 
 fn attach(options: &AttachOptions) -> Result<u8, InstanceError> {
+    if options.follow {
+        return match &options.namespace {
+            Namespace::Container(container) => follow(container, &without_follow()),
+            _ => {
+                let error =
+                    "--follow is for docker:NAME and podman:NAME: another namespace does not come again";
+                drop(Cli::command().error(ErrorKind::ArgumentConflict, error).print());
+                Ok(exit::USAGE)
+            }
+        };
+    }
     let found = options.namespace.find().map_err(InstanceError::Container)?;
     seal(&options.seal, found, |instance, ready| {
         announce(instance, &options.announce, ready, &mut io::stdout());
@@ -335,6 +351,12 @@ fn attach(options: &AttachOptions) -> Result<u8, InstanceError> {
             tracing::error!(%error, "the service manager cannot be told that the gate serves");
         }
     })
+}
+
+/// Our own command line, for a gate that serves one run of a container. The target is no option, and what
+/// follows no `--` can be one.
+fn without_follow() -> Vec<OsString> {
+    std::env::args_os().skip(1).filter(|argument| argument != "--follow").collect()
 }
 
 /// Opens everything on the thread that serves, which is in the namespace that the interfaces have gone to.

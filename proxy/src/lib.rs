@@ -44,6 +44,7 @@ pub mod exchange;
 pub mod exit;
 pub mod flow;
 pub mod folders;
+pub mod follow;
 pub mod frame_watch;
 pub mod gate;
 pub mod generation;

@@ -1,6 +1,8 @@
 //! `sluicegate attach docker:NAME` and `podman:NAME`.
 
-use e2e::{Running, World};
+use std::time::Duration;
+
+use e2e::{Running, World, wait_until};
 use nix::sys::signal::Signal;
 
 use crate::support::{
@@ -97,6 +99,38 @@ fn a_docker_container_is_sealed_by_name_until_its_gate_is_killed() {
     yard.job(["docker", "stop", "-t", "0", "jail"]).run().assert_success();
     gate.wait().assert_success();
     yard.wait_for_the_end("other");
+}
+
+#[test]
+fn a_container_is_followed_through_its_restarts_until_it_is_removed() {
+    let world = World::new("docker-follow");
+    let yard = Yard::new(&world);
+    let _docker = Docker::start(&yard);
+    waiting(&yard, "docker", "jail");
+    let gate = attached(&yard, "docker:jail", &["--follow"]);
+    let asks = |requests: usize| {
+        let ready = || gate.stdout().matches("\"ready\"").count() == requests;
+        wait_until("a gate for this run", Duration::from_secs(30), ready);
+        let outcome = yard.job(["docker", "exec", "jail", "sh", "-c", &two_requests()]).run();
+        outcome.assert_stdout(&two_answers());
+        assert_eq!(yard.site.requests().len(), requests);
+    };
+    asks(1);
+    yard.job(["docker", "restart", "-t", "0", "jail"]).run().assert_success();
+    asks(2);
+    yard.job(["docker", "stop", "-t", "0", "jail"]).run().assert_success();
+    yard.job(["docker", "start", "jail"]).run().assert_success();
+    asks(3);
+    yard.job(["docker", "rm", "-f", "jail"]).run().assert_success();
+    gate.wait().assert_success();
+    // Told to end, it ends its gate, in order.
+    waiting(&yard, "docker", "jail");
+    let gate = attached(&yard, "docker:jail", &["--follow"]);
+    gate.signal(Signal::SIGTERM);
+    gate.wait().assert_success();
+    yard.wait_for_the_end("jail");
+    let other = yard.job(["sluicegate", "attach", "pid:1", "--follow"]).run();
+    assert_complains(&other, 64, &["--follow is for docker:NAME and podman:NAME"]);
 }
 
 #[test]
