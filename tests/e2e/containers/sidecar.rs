@@ -132,7 +132,8 @@ fn a_published_port_of_the_pods_address_leads_to_the_workload() {
     let gate = pod.serving(&["--publish", "0.0.0.0:80:9000", "--publish", "[::]:8081:9000"]);
     // Below 1024 without a capability, and for all addresses.
     let server = "import socket\nserver = socket.create_server(('::', 9000), family=socket.AF_INET6, dualstack_ipv6=True)\n\
-                  print('listening', flush=True)\nwhile True: server.accept()[0].sendall(b'it is me\\n')";
+                  print('listening', flush=True)\nwhile True:\n client = server.accept()[0]\n \
+                  client.recv(64)\n client.sendall(b'it is me\\n')\n client.close()";
     let mut app = world.job(world.gate_namespace(), ["/usr/bin/python3", "-c", server]).spawn();
     app.wait_for_output("listening");
     for address in [SocketAddr::from((GATE_IPV4, 80)), SocketAddr::from((GATE_IPV6, 8081))] {
