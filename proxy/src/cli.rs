@@ -405,13 +405,21 @@ fn seal(
 
 /// What an earlier process of the instance left, where the same is to be served.
 fn kept(found: &Found, settings: &InstanceSettings) -> Option<Kept> {
-    if !settings.published.is_empty() {
-        return None;
-    }
-    handover::find(&found.path).unwrap_or_else(|error| {
+    let kept = handover::find(&found.path).unwrap_or_else(|error| {
         tracing::warn!(error = in_words(&error), "attaching anew");
         None
-    })
+    });
+    if settings.published.is_empty() {
+        return kept;
+    }
+    // There was none to publish before. What is kept owns the namespace's table: as long as it is open, nobody
+    // else can capture it.
+    if kept.is_some()
+        && let Err(error) = handover::forget()
+    {
+        tracing::warn!(error = in_words(&error), "the service manager keeps what was captured");
+    }
+    None
 }
 
 /// Whoever makes the container trust the gate; started while there are privileges.
