@@ -7,11 +7,6 @@ use aws_lc_rs::digest::{self, Context, SHA256};
 pub(crate) struct Digest([u8; 32]);
 
 impl Digest {
-    /// One that was taken elsewhere.
-    pub(crate) fn known(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
     pub(crate) fn of(bytes: &[u8]) -> Self {
         Self::made(digest::digest(&SHA256, bytes).as_ref())
     }

@@ -14,6 +14,7 @@
 
 mod bindings;
 mod compile;
+mod content;
 mod deny_reason;
 mod digest;
 mod dns;
@@ -41,6 +42,7 @@ mod upstream;
 mod verdict;
 
 pub use bindings::BindingDeclaration;
+pub use content::{Content, WeakContent};
 pub use deny_reason::DenyReason;
 pub use dns::{Dns, EncryptedDns, RefusedNames};
 pub use document::document_schema;

@@ -1,6 +1,7 @@
 //! Where compiling gets the files from that a document names, and what is known of those that run as
 //! programs.
 
+use crate::content::Content;
 use crate::handler::{Exports, Program, ScriptProblem};
 
 /// Gives the bytes of a handler's file; compiling itself opens nothing.
@@ -10,7 +11,7 @@ pub trait Sources {
     ///
     /// # Errors
     /// Why not, in words that follow "cannot be read:".
-    fn read(&self, path: &str) -> Result<Vec<u8>, String>;
+    fn read(&self, path: &str) -> Result<Content, String>;
 
     /// Loads a program as it will be run, and tells what it offers.
     ///
@@ -24,7 +25,7 @@ pub trait Sources {
 pub struct NoSources;
 
 impl Sources for NoSources {
-    fn read(&self, _path: &str) -> Result<Vec<u8>, String> {
+    fn read(&self, _path: &str) -> Result<Content, String> {
         Err(String::from("handlers are not read here"))
     }
 

@@ -14,8 +14,8 @@ use std::path::Path;
 use http::Method;
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use sluicegate_policy::{
-    Authority, Compiled, Decision, Entry, Exports, Host, Policy, Program, Reach, RequestFacts, Scheme,
-    ScriptProblem, Sources, Verdict, WrittenAuthority,
+    Authority, Compiled, Content, Decision, Entry, Exports, Host, Policy, Program, Reach, RequestFacts,
+    Scheme, ScriptProblem, Sources, Verdict, WrittenAuthority,
 };
 
 const SEPARATOR: &str = "\n----------\n";
@@ -24,9 +24,9 @@ const SEPARATOR: &str = "\n----------\n";
 struct Files;
 
 impl Sources for Files {
-    fn read(&self, path: &str) -> Result<Vec<u8>, String> {
+    fn read(&self, path: &str) -> Result<Content, String> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-        fs::read(folder.join(path)).map_err(|_| String::from("no such file"))
+        fs::read(folder.join(path)).map(Content::from).map_err(|_| String::from("no such file"))
     }
 
     fn program(&self, _program: &Program) -> Result<Exports, ScriptProblem> {

@@ -13,8 +13,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use sluicegate::bindings::Bindings;
 use sluicegate::generation::{Generation, Places};
 use sluicegate_policy::{
-    Answer, Authority, Effect, Execution, Exports, HandlerAction, HandlerInput, Identity, Outcome, Patience,
-    Policy, Program, RequestFacts, Scheme, ScriptProblem, Sources, Step, Verdict,
+    Answer, Authority, Content, Effect, Execution, Exports, HandlerAction, HandlerInput, Identity, Outcome,
+    Patience, Policy, Program, RequestFacts, Scheme, ScriptProblem, Sources, Step, Verdict,
 };
 use sluicegate_wasm::{Begin, Programs, Running};
 
@@ -43,7 +43,7 @@ set_headers = { authorization = "Bearer ${secret:TOKEN}" }
 struct Scripts(Arc<Programs>);
 
 impl Sources for Scripts {
-    fn read(&self, path: &str) -> Result<Vec<u8>, String> {
+    fn read(&self, path: &str) -> Result<Content, String> {
         let body = match path {
             "empty.rhai" => "reply(200)",
             "token.rhai" => "request.set_bearer(env.secrets.TOKEN); fetch(request)",
@@ -61,7 +61,7 @@ impl Sources for Scripts {
             }
             other => return Err(format!("no script {other}")),
         };
-        Ok(format!("fn outbound(request, env, ctx) {{ {body} }}").into_bytes())
+        Ok(format!("fn outbound(request, env, ctx) {{ {body} }}").into())
     }
 
     fn program(&self, program: &Program) -> Result<Exports, ScriptProblem> {
@@ -69,8 +69,8 @@ impl Sources for Scripts {
     }
 }
 
-fn module(body: &str) -> Vec<u8> {
-    format!("export default {{ async outbound(request, env, ctx) {{ {body} }} }};").into_bytes()
+fn module(body: &str) -> Content {
+    format!("export default {{ async outbound(request, env, ctx) {{ {body} }} }};").into()
 }
 
 /// A policy at work, and the runtime that its stores need.

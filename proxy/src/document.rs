@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use sluicegate_policy::{
-    Compiled, Exports, Policy, PolicyError, Program, ProgramKind, Script, ScriptProblem, Sources,
+    Compiled, Content, Exports, Policy, PolicyError, Program, ProgramKind, Script, ScriptProblem, Sources,
 };
 use sluicegate_wasm::Programs;
+
+use crate::handler_files;
 
 /// The longest policy document, in bytes; generous for a generated one.
 pub const DOCUMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -24,7 +26,7 @@ pub struct Bundle {
     /// Its text.
     pub document: String,
     /// Its handlers' files, by path as the document writes it.
-    pub scripts: BTreeMap<String, Vec<u8>>,
+    pub scripts: BTreeMap<String, Content>,
 }
 
 /// Why there is no policy.
@@ -139,7 +141,7 @@ struct Kept<'a> {
 }
 
 impl Sources for Kept<'_> {
-    fn read(&self, path: &str) -> Result<Vec<u8>, String> {
+    fn read(&self, path: &str) -> Result<Content, String> {
         let content = self.bundle.scripts.get(path).cloned();
         content.ok_or_else(|| {
             self.unread.get(path).map_or("it did not come with the document", String::as_str).to_owned()
@@ -158,17 +160,17 @@ fn load(programs: &Programs, program: &Program) -> Result<Exports, ScriptProblem
 /// Files below a folder, noted as they are read, with what was read.
 struct Folder<'a> {
     path: PathBuf,
-    read: RefCell<BTreeMap<String, Result<Vec<u8>, String>>>,
+    read: RefCell<BTreeMap<String, Result<Content, String>>>,
     programs: Option<&'a Programs>,
 }
 
 impl Sources for Folder<'_> {
-    fn read(&self, path: &str) -> Result<Vec<u8>, String> {
+    fn read(&self, path: &str) -> Result<Content, String> {
         // One byte more than allowed, so that the compiler says that it is too long.
         let most = ProgramKind::of_file(path).map_or(Script::BYTES_MAX, ProgramKind::bytes_max);
-        let content = read_bounded(&self.path.join(path), most as u64 + 1)
+        let content = handler_files::read(&self.path.join(path), most as u64 + 1)
             .or_else(|error| match error.kind() {
-                io::ErrorKind::FileTooLarge => Ok(vec![b' '; most + 1]),
+                io::ErrorKind::FileTooLarge => Ok(vec![b' '; most + 1].into()),
                 _ => Err(error),
             })
             .map_err(|error| error.to_string());
@@ -198,11 +200,19 @@ pub fn open_at_once(path: &Path) -> io::Result<File> {
 /// # Errors
 /// Those of the file system, and where it is something else or longer.
 pub fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let file = open_at_once(path)?;
+    read_rest(open_at_once(path)?, limit)
+}
+
+/// What is left of a regular file.
+///
+/// # Errors
+/// As [`read_bounded`].
+pub(crate) fn read_rest(file: File, limit: u64) -> io::Result<Vec<u8>> {
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
-    let mut bytes = Vec::new();
+    let mut bytes =
+        Vec::with_capacity(usize::try_from(file.metadata()?.len().min(limit)).unwrap_or_default());
     file.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         let message = format!("it is longer than {limit} bytes");

@@ -136,7 +136,7 @@ impl Generation {
 
     /// A program of one of its handlers, ready to run.
     pub fn program(&self, program: &Program) -> Option<&Arc<LoadedProgram>> {
-        self.programs.get(&program.digest)
+        self.programs.get(&program.content.sha256())
     }
 
     /// The files that hold secrets, to be hidden from the workload.
@@ -152,12 +152,12 @@ fn load(
 ) -> Result<HashMap<[u8; 32], Arc<LoadedProgram>>, GenerationError> {
     let mut loaded = HashMap::new();
     for program in policy.programs() {
-        if loaded.contains_key(&program.digest) {
+        if loaded.contains_key(&program.content.sha256()) {
             continue;
         }
         let failed = |why| GenerationError::Program { file: program.file.clone(), why };
         let found = programs.load(program);
-        loaded.insert(program.digest, found.map_err(|problem| failed(problem.message))?);
+        loaded.insert(program.content.sha256(), found.map_err(|problem| failed(problem.message))?);
     }
     Ok(loaded)
 }

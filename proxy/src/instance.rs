@@ -18,6 +18,7 @@ use sluicegate_wasm::Programs;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, broadcast, watch};
+use tokio::time::{Instant, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::accept::accept;
@@ -59,6 +60,9 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How often unused upstream connections are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+
+/// When it is done first: what starting needed is not needed any more.
+const FIRST_SWEEP: Duration = Duration::from_secs(1);
 
 /// Why an instance did not start, or did not end well.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -403,6 +407,8 @@ impl Instance {
         let entered = runtime.enter();
         let failed = |error| InstanceError::System("use a captured socket", error);
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        // Each listener holds the place of the next connection.
+        let unused = CONNECTIONS_MAX - captured.listeners.len();
         for listener in captured.listeners {
             let listener = TcpListener::from_std(listener).map_err(failed)?;
             runtime.spawn(accept_all(Arc::clone(&self.gate), listener, Arc::clone(&places)));
@@ -417,7 +423,7 @@ impl Instance {
                 inbound::serve(&self.gate, entrance, &door).map_err(failed)?;
             }
         }
-        runtime.spawn(sweep(Arc::clone(&self.gate)));
+        runtime.spawn(sweep(Arc::clone(&self.gate), Arc::clone(&places), unused));
         let beginning = self.beginning.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(beginning) = beginning {
             let about = About {
@@ -545,11 +551,17 @@ async fn accept_all(gate: Arc<Gate>, listener: TcpListener, places: Arc<Semaphor
     }
 }
 
-async fn sweep(gate: Arc<Gate>) {
-    let mut interval = tokio::time::interval(SWEEP_INTERVAL);
+/// Gives back, again and again, what is not used any more. Without a connection so many `places` are `unused`.
+async fn sweep(gate: Arc<Gate>, places: Arc<Semaphore>, unused: usize) {
+    let mut interval = interval_at(Instant::now() + FIRST_SWEEP, SWEEP_INTERVAL);
     loop {
         interval.tick().await;
         gate.generation().upstream.sweep();
+        if places.available_permits() == unused
+            && let Err(error) = sluicegate_mapped::let_go_of_code()
+        {
+            tracing::debug!(%error, "the memory of unused code is kept");
+        }
     }
 }
 

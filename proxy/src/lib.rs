@@ -48,6 +48,7 @@ pub mod follow;
 pub mod frame_watch;
 pub mod gate;
 pub mod generation;
+mod handler_files;
 pub mod handling;
 pub mod handover;
 pub mod head_guard;

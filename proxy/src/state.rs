@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
-use sluicegate_policy::{Overrides, ProgramKind};
+use sluicegate_policy::{Content, Overrides, ProgramKind};
 
 use crate::approvals::Remembered;
 use crate::document::{Bundle, open_at_once};
@@ -48,11 +48,11 @@ pub struct Upload {
 /// Bytes, in base64.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-struct Binary(Vec<u8>);
+struct Binary(Content);
 
 impl From<Binary> for String {
     fn from(binary: Binary) -> Self {
-        BASE64.encode(binary.0)
+        BASE64.encode(&*binary.0)
     }
 }
 
@@ -60,13 +60,13 @@ impl TryFrom<String> for Binary {
     type Error = base64::DecodeError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        BASE64.decode(text).map(Self)
+        BASE64.decode(text).map(Content::from).map(Self)
     }
 }
 
 impl From<Upload> for Bundle {
     fn from(upload: Upload) -> Self {
-        let texts = upload.scripts.into_iter().map(|(path, text)| (path, text.into_bytes()));
+        let texts = upload.scripts.into_iter().map(|(path, text)| (path, text.into()));
         let components = upload.components.into_iter().map(|(path, content)| (path, content.0));
         let scripts = texts.chain(components).collect();
         Self { file: upload.file, document: upload.document, scripts }
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(file.read().unwrap(), State::default());
         let mut state = State::default();
         state.overrides.denied_hosts.added.push("evil.test".into());
-        let scripts = BTreeMap::from([("a.rhai".into(), b"text".to_vec())]);
+        let scripts = BTreeMap::from([("a.rhai".into(), "text".to_owned().into())]);
         let bundle = Bundle { file: "/p.toml".into(), document: "version = 1".into(), scripts };
         state.upload = Some(Upload::from(&bundle));
         file.write(&state).unwrap();

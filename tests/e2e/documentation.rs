@@ -8,12 +8,13 @@ use std::process::Command;
 
 use serde_json::Value;
 
-const CRATES: [&str; 6] = [
+const CRATES: [&str; 7] = [
     "proxy/src",
     "policy-plugins/src",
     "policy-plugins/wasm/src",
     "certs/src",
     "netns-helper/src",
+    "netns-helper/mapped/src",
     "clients/rust/src",
 ];
 

@@ -86,11 +86,11 @@ impl<'a> Files<'a> {
         let file = match ProgramKind::of_file(path) {
             None => {
                 let code = script(path, &content, self.limits, findings);
-                File { digest: Digest::of(&content), code }
+                File { digest: content.digest().clone(), code }
             }
             Some(kind) => {
-                let program = Program::new(path, kind, content.into());
-                let digest = Digest::known(program.digest);
+                let digest = content.digest().clone();
+                let program = Program::new(path, kind, content);
                 File { digest, code: load(program, self.sources, at, findings) }
             }
         };

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::content::Content;
 use crate::handler::{
     BindingKind, BoundHandler, Entry, Exports, HandlerAction, HandlerLimits, Program, ScriptProblem,
 };
@@ -28,9 +29,9 @@ impl Files {
 }
 
 impl Sources for Files {
-    fn read(&self, path: &str) -> Result<Vec<u8>, String> {
+    fn read(&self, path: &str) -> Result<Content, String> {
         self.read.borrow_mut().push(path.to_owned());
-        self.texts.get(path).cloned().ok_or_else(|| String::from("no such file"))
+        self.texts.get(path).map(|text| text.as_slice().into()).ok_or_else(|| String::from("no such file"))
     }
 
     /// The text of a program here says what it offers, and `reveal`; or, after `bad`, what is wrong.
@@ -175,8 +176,8 @@ fn a_generation_changes_with_every_script() {
 fn files_are_bounded_in_number() {
     struct Any;
     impl Sources for Any {
-        fn read(&self, _path: &str) -> Result<Vec<u8>, String> {
-            Ok(FINE.into())
+        fn read(&self, _path: &str) -> Result<Content, String> {
+            Ok(FINE.to_owned().into())
         }
 
         fn program(&self, _: &Program) -> Result<Exports, ScriptProblem> {

@@ -4,9 +4,8 @@
 //! for that.
 
 use std::fmt;
-use std::sync::Arc;
 
-use crate::digest::Digest;
+use crate::content::Content;
 
 /// How a program is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,10 +26,7 @@ pub struct Program {
     /// How it is written.
     pub kind: ProgramKind,
     /// What it consists of.
-    pub content: Arc<[u8]>,
-    /// SHA-256 of the content: two programs of one kind with the same digest are the same. It is taken
-    /// once; of an interpreter's component it takes longer than all else that is loaded already.
-    pub digest: [u8; 32],
+    pub content: Content,
     /// Which of its entries is run.
     pub entry: Entry,
 }
@@ -82,10 +78,9 @@ impl ProgramKind {
 impl Program {
     /// The `Outbound` entry of a program with this content.
     #[must_use]
-    pub fn new(file: &str, kind: ProgramKind, content: Arc<[u8]>) -> Self {
-        let digest = Digest::of(&content);
-        let version = digest.short();
-        Self { file: file.into(), version, kind, content, digest: digest.bytes(), entry: Entry::Outbound }
+    pub fn new(file: &str, kind: ProgramKind, content: Content) -> Self {
+        let version = content.digest().short();
+        Self { file: file.into(), version, kind, content, entry: Entry::Outbound }
     }
 
     /// Another entry of the same program.

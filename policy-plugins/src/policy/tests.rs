@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::*;
+use crate::content::Content;
 use crate::edits::{HeaderEdit, QueryEdit};
 use crate::handler::{Entry, Exports, Program, ScriptProblem};
 use crate::host::{Host, WrittenAuthority};
@@ -14,11 +15,11 @@ use crate::verdict::{Decision, Refusal, Verdict};
 pub(super) struct Files;
 
 impl Sources for Files {
-    fn read(&self, path: &str) -> Result<Vec<u8>, String> {
+    fn read(&self, path: &str) -> Result<Content, String> {
         if path.starts_with("missing/") {
             return Err(String::from("no such file"));
         }
-        Ok(format!("// {path}\nfn outbound(request, env, ctx) {{ fetch(request) }}\n").into_bytes())
+        Ok(format!("// {path}\nfn outbound(request, env, ctx) {{ fetch(request) }}\n").into())
     }
 
     fn program(&self, _program: &Program) -> Result<Exports, ScriptProblem> {

@@ -1,15 +1,13 @@
 //! The machine that programs run on: an engine of wasmtime's, and places for instances.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use wasmtime::{
-    Cache, Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result,
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result,
     WasmBacktraceDetails,
 };
 
-use crate::cache::Origin;
 use crate::limits::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 use crate::threads::Threads;
 
@@ -49,26 +47,18 @@ impl Machine {
     ///
     /// # Errors
     /// The processor or the system lacks what it needs.
-    pub(crate) fn new(threads: &Arc<Threads>, cache: Option<&Cache>, calls: Calls) -> Result<Self> {
-        let engine = Engine::new(&pooled(cache, calls)).or_else(|error| {
+    pub(crate) fn new(threads: &Arc<Threads>, calls: Calls) -> Result<Self> {
+        let engine = Engine::new(&pooled(calls)).or_else(|error| {
             tracing::warn!(%error, "no address space for a pool of instances: programs start more slowly");
-            Engine::new(&on_demand(cache, calls))
+            Engine::new(&on_demand(calls))
         })?;
         threads.ticker.add(&engine);
         let places = Semaphore::new(PLACES as usize);
         Ok(Self { engine, places, threads: Arc::clone(threads) })
     }
-
-    /// What compiling a content of this SHA-256 here comes from: it, and what the machine makes of it.
-    pub(crate) fn origin(&self, sum: &[u8; 32]) -> Origin {
-        let mut hasher = DefaultHasher::new();
-        self.engine.precompile_compatibility_hash().hash(&mut hasher);
-        sum.hash(&mut hasher);
-        Origin(hasher.finish())
-    }
 }
 
-fn config(cache: Option<&Cache>, calls: Calls) -> Config {
+fn config(calls: Calls) -> Config {
     let mut config = Config::new();
     config
         .concurrency_support(calls == Calls::Asynchronous)
@@ -78,12 +68,11 @@ fn config(cache: Option<&Cache>, calls: Calls) -> Config {
         .wasm_memory64(false)
         .wasm_backtrace_max_frames(None)
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
-        .generate_address_map(false)
-        .cache(cache.cloned());
+        .generate_address_map(false);
     config
 }
 
-fn pooled(cache: Option<&Cache>, calls: Calls) -> Config {
+fn pooled(calls: Calls) -> Config {
     let mut pool = PoolingAllocationConfig::new();
     // One more, for a program that is being loaded.
     let places = PLACES + 1;
@@ -107,14 +96,14 @@ fn pooled(cache: Option<&Cache>, calls: Calls) -> Config {
             .linear_memory_keep_resident(KEPT_MEMORY)
             .table_keep_resident(KEPT_TABLES);
     }
-    let mut config = config(cache, calls);
+    let mut config = config(calls);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     config
 }
 
 /// Memory as each instance grows, with its bounds checked in code: for small address spaces.
-fn on_demand(cache: Option<&Cache>, calls: Calls) -> Config {
-    let mut config = config(cache, calls);
+fn on_demand(calls: Calls) -> Config {
+    let mut config = config(calls);
     config
         .allocation_strategy(InstanceAllocationStrategy::OnDemand)
         .memory_reservation(0)
@@ -130,7 +119,7 @@ mod tests {
     #[test]
     fn both_kinds_of_machine_can_be_made_without_a_pool() {
         for calls in [Calls::Synchronous, Calls::Asynchronous] {
-            assert!(Engine::new(&on_demand(None, calls)).is_ok(), "{calls:?}");
+            assert!(Engine::new(&on_demand(calls)).is_ok(), "{calls:?}");
         }
     }
 }

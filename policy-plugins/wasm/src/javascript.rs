@@ -11,7 +11,6 @@ use wasmtime::component::{
 use wasmtime::{Engine, Error, Result, StoreContextMut};
 
 use crate::bindings::engine::EnginePre;
-use crate::embedded::ENGINE;
 use crate::engine::Machine;
 use crate::host;
 use crate::state::State;
@@ -30,13 +29,12 @@ const MONOTONIC_CLOCK: &str = "wasi:clocks/monotonic-clock@";
 /// The most of a module's name that is shown, in characters.
 const SHOWN_MAX: usize = 100;
 
-/// Compiles the engine, or finds it in the cache, and links it.
+/// Links the compiled engine.
 ///
 /// # Errors
 /// It does not fit the gate; that is a bug.
-pub(crate) fn prepare(machine: &Machine) -> Result<EnginePre<State>> {
-    let component = Component::from_binary(&machine.engine, ENGINE)?;
-    EnginePre::new(link(machine, &component)?)
+pub(crate) fn prepare(machine: &Machine, engine: &Component) -> Result<EnginePre<State>> {
+    EnginePre::new(link(machine, engine)?)
 }
 
 fn link(machine: &Machine, component: &Component) -> Result<InstancePre<State>> {

@@ -3,14 +3,13 @@
 //!
 //! A program is loaded once ([`Programs::load`]) and gets a fresh instance for each request
 //! ([`Programs::run`]), which asks for effects as scripts do and is told answers. Instances run on
-//! threads of their own, and nothing here opens a socket; the only files are those of the cache.
+//! threads of their own, and nothing here opens a socket or a file.
 //!
 //! **Invariant:** a program reaches what `host` defines and nothing else, within the limits of its
 //! request; whatever goes wrong in it ends that request only, and refuses it.
 #![forbid(unsafe_code)]
 
 mod bindings;
-mod cache;
 mod embedded;
 mod engine;
 mod host;

@@ -53,19 +53,22 @@ pub struct LoadReport {
 }
 
 impl LoadedProgram {
-    /// Loads a component.
+    /// Loads a component that was compiled from so many bytes.
     ///
     /// # Errors
-    /// It is none, or not one of ours.
-    pub(crate) fn component(machine: &Arc<Machine>, content: &[u8]) -> Result<Self, ScriptProblem> {
+    /// It is not one of ours.
+    pub(crate) fn component(
+        machine: &Arc<Machine>,
+        component: &Component,
+        bytes: usize,
+    ) -> Result<Self, ScriptProblem> {
         let began = Instant::now();
-        let (code, imports) = link(machine, content)?;
+        let (code, imports) = link(machine, component)?;
         let code = Code::Component(code);
         let offered = try_out(machine, &code, None)?.map_err(|why| whole(why, None))?;
         let entries = offered.iter().filter_map(|name| Entry::parse(name)).collect();
         let needs_reveal = imports.iter().any(|name| name.starts_with(REVEAL));
-        let report =
-            LoadReport { bytes: content.len(), imports, compile_time: began.elapsed(), from_cache: false };
+        let report = LoadReport { bytes, imports, compile_time: began.elapsed(), from_cache: false };
         let exports = Exports { entries, needs_reveal };
         Ok(Self { machine: Arc::clone(machine), code, source: None, exports, report })
     }
@@ -125,16 +128,14 @@ impl fmt::Debug for LoadedProgram {
     }
 }
 
-fn link(machine: &Machine, content: &[u8]) -> Result<(ComponentCode, Vec<String>), ScriptProblem> {
-    check_form(content)?;
-    let component = Component::from_binary(&machine.engine, content).map_err(|error| uncompiled(&error))?;
-    let imports = imports(machine, &component);
+fn link(machine: &Machine, component: &Component) -> Result<(ComponentCode, Vec<String>), ScriptProblem> {
+    let imports = imports(machine, component);
     check_imports(&imports)?;
     let mut linker = Linker::new(&machine.engine);
     host::add_to_linker(&mut linker).map_err(|error| unlinked(&error))?;
     host::add_reveal(&mut linker).map_err(|error| unlinked(&error))?;
-    let linked = linker.instantiate_pre(&component).map_err(|error| unlinked(&error))?;
-    Ok((exported(&component, linked)?, imports))
+    let linked = linker.instantiate_pre(component).map_err(|error| unlinked(&error))?;
+    Ok((exported(component, linked)?, imports))
 }
 
 /// The functions of a component that the gate calls: one of them at least. One that is there with another
@@ -158,7 +159,10 @@ fn exported(component: &Component, linked: InstancePre<State>) -> Result<Compone
 }
 
 /// Checks what a file is by its first bytes, for words that help.
-fn check_form(content: &[u8]) -> Result<(), ScriptProblem> {
+///
+/// # Errors
+/// It is no component.
+pub(crate) fn check_form(content: &[u8]) -> Result<(), ScriptProblem> {
     match content.first_chunk::<8>() {
         Some(PREAMBLE) => Ok(()),
         Some([0, b'a', b's', b'm', version @ ..]) if *version == [1, 0, 0, 0] => Err(whole(
@@ -220,7 +224,8 @@ fn check_imports(imports: &[String]) -> Result<(), ScriptProblem> {
     ))
 }
 
-fn uncompiled(error: &wasmtime::Error) -> ScriptProblem {
+/// Why a component cannot be compiled.
+pub(crate) fn uncompiled(error: &wasmtime::Error) -> ScriptProblem {
     let text = said(error);
     if text.contains("component model async") {
         return whole(

@@ -11,14 +11,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
+use sluicegate_mapped::{CompiledPrograms, Origin};
 use sluicegate_policy::{Program, ProgramKind, ScriptProblem};
+use wasmtime::component::Component;
 
 use crate::bindings::engine::EnginePre;
-use crate::cache::{Compiled, Origin};
 use crate::embedded::{ENGINE, EmbeddedText, embedded_text};
 use crate::engine::{Calls, Machine};
 use crate::javascript;
-use crate::load::LoadedProgram;
+use crate::load::{LoadedProgram, check_form, uncompiled};
 use crate::problem::whole;
 use crate::running::{Begin, Running};
 use crate::state::State;
@@ -58,7 +59,7 @@ struct Materials {
 #[derive(Default)]
 struct Workshop {
     threads: Option<Arc<Threads>>,
-    compiled: Option<Compiled>,
+    compiled: Option<CompiledPrograms>,
     components: Option<Arc<Machine>>,
     javascript: Option<JavaScript>,
     loaded: HashMap<Key, Weak<LoadedProgram>>,
@@ -70,8 +71,16 @@ struct Wanted<'content> {
     /// The program, for a compiler apart.
     kind: ProgramKind,
     content: &'content [u8],
-    /// Of what is compiled for it, which for JavaScript is the engine.
-    origin: Origin,
+    /// What is compiled for it, which for JavaScript is the engine.
+    component: &'content [u8],
+    sum: Sum,
+}
+
+/// What was compiled.
+struct Compiled {
+    component: Component,
+    /// Whether it was found so.
+    from_cache: bool,
 }
 
 /// A kind, and SHA-256 of a content.
@@ -121,7 +130,7 @@ impl Programs {
     pub fn load(&self, program: &Program) -> Result<Arc<LoadedProgram>, ScriptProblem> {
         let Program { kind, file, content, .. } = program;
         check_length(*kind, content)?;
-        let key = (*kind, program.digest);
+        let key = (*kind, program.content.sha256());
         let mut workshop = self.workshop.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = workshop.loaded.get(&key).and_then(Weak::upgrade) {
             return Ok(known);
@@ -181,12 +190,16 @@ impl Workshop {
             (ProgramKind::JavaScript, _) => self.load_javascript(materials, content),
             (ProgramKind::Component, Some(embedded)) => self.load_embedded(materials, content, &embedded),
             (ProgramKind::Component, None) => {
+                check_form(content)?;
+                let began = Instant::now();
                 let machine = self.components(materials)?;
-                let hits = self.cache_hits();
-                let wanted = Wanted { kind, content, origin: machine.origin(&sum) };
-                let component = || LoadedProgram::component(&machine, content);
-                let mut program = self.compile(materials, &wanted, component)?;
-                program.report.from_cache = self.cache_hits() > hits;
+                let wanted = Wanted { kind, content, component: content, sum };
+                let compiled = self.compiled(materials, &machine, &wanted);
+                let Compiled { component, from_cache } = compiled.map_err(|error| uncompiled(&error))?;
+                let compile_time = began.elapsed();
+                let mut program = LoadedProgram::component(&machine, &component, content.len())?;
+                program.report.compile_time += compile_time;
+                program.report.from_cache = from_cache;
                 Ok(program)
             }
         }
@@ -200,9 +213,7 @@ impl Workshop {
         // What is no text needs no engine.
         javascript::read(content)?;
         let began = Instant::now();
-        let (was_made, hits) = (self.javascript.is_some(), self.cache_hits());
-        let JavaScript { machine, engine } = self.javascript(materials, content)?;
-        let from_cache = was_made || self.cache_hits() > hits;
+        let (JavaScript { machine, engine }, from_cache) = self.javascript(materials, content)?;
         let engine_time = began.elapsed();
         let mut program = LoadedProgram::javascript(&machine, &engine, content)?;
         program.report.compile_time += engine_time;
@@ -242,17 +253,23 @@ impl Workshop {
         Ok(Arc::clone(self.components.insert(machine)))
     }
 
-    /// The engine of JavaScript; `content` is a text that it is wanted for.
-    fn javascript(&mut self, materials: &Materials, content: &[u8]) -> Result<JavaScript, ScriptProblem> {
+    /// The engine of JavaScript, and whether it was there or found compiled; `content` is a text that it is
+    /// wanted for.
+    fn javascript(
+        &mut self,
+        materials: &Materials,
+        content: &[u8],
+    ) -> Result<(JavaScript, bool), ScriptProblem> {
         if let Some(javascript) = &self.javascript {
-            return Ok(javascript.clone());
+            return Ok((javascript.clone(), true));
         }
         let machine = self.machine(materials, Calls::Asynchronous)?;
         let wanted =
-            Wanted { kind: ProgramKind::JavaScript, content, origin: machine.origin(&sha256(ENGINE)) };
-        let prepare = || javascript::prepare(&machine).map_err(|error| unmade(&error));
-        let engine = self.compile(materials, &wanted, prepare)?;
-        Ok(self.javascript.insert(JavaScript { machine, engine }).clone())
+            Wanted { kind: ProgramKind::JavaScript, content, component: ENGINE, sum: sha256(ENGINE) };
+        let compiled = self.compiled(materials, &machine, &wanted).map_err(|error| unmade(&error))?;
+        let engine = javascript::prepare(&machine, &compiled.component).map_err(|error| unmade(&error))?;
+        let javascript = self.javascript.insert(JavaScript { machine, engine });
+        Ok((javascript.clone(), compiled.from_cache))
     }
 
     fn machine(&mut self, materials: &Materials, calls: Calls) -> Result<Arc<Machine>, ScriptProblem> {
@@ -261,42 +278,41 @@ impl Workshop {
             None => {
                 let threads = Arc::new(Threads::start().map_err(|error| unmade(&error.into()))?);
                 // With the first machine, so that no folder is made before there is a use for it.
-                self.compiled = materials.cache.as_deref().and_then(Compiled::open);
+                self.compiled = materials.cache.as_deref().and_then(CompiledPrograms::open);
                 Arc::clone(self.threads.insert(threads))
             }
         };
-        let cache = self.compiled.as_ref().map(Compiled::cache);
-        Machine::new(&threads, cache, calls).map(Arc::new).map_err(|error| unmade(&error))
+        Machine::new(&threads, calls).map(Arc::new).map_err(|error| unmade(&error))
     }
 
-    /// Compiles something or finds it compiled, with the cache checked before and listed after.
-    fn compile<T>(
-        &mut self,
+    /// Finds something compiled, or compiles it.
+    fn compiled(
+        &self,
         materials: &Materials,
+        machine: &Machine,
         wanted: &Wanted<'_>,
-        compile: impl FnOnce() -> Result<T, ScriptProblem>,
-    ) -> Result<T, ScriptProblem> {
-        let Some(compiled) = &mut self.compiled else {
-            return compile();
+    ) -> wasmtime::Result<Compiled> {
+        let engine = &machine.engine;
+        let Some(programs) = &self.compiled else {
+            let component = Component::from_binary(engine, wanted.component)?;
+            return Ok(Compiled { component, from_cache: false });
         };
-        compiled.check().map_err(|error| unchecked(&error))?;
-        if let (Some(compiler), false) = (&materials.compiler, compiled.has(wanted.origin)) {
+        let origin = Origin::new(engine, &wanted.sum);
+        let mut found = programs.get(engine, &origin);
+        if let (Some(compiler), None) = (&materials.compiler, &found) {
             let compiled_apart = compiler(wanted.kind, wanted.content);
-            compiled.check().map_err(|error| unchecked(&error))?;
-            if let (Err(error), false) = (compiled_apart, compiled.has(wanted.origin)) {
+            found = programs.get(engine, &origin);
+            if let (Err(error), None) = (compiled_apart, &found) {
                 tracing::warn!(%error, "a handler is compiled by the gate itself, which keeps the memory");
             }
         }
-        let misses = compiled.cache().cache_misses();
-        let made = compile();
-        if compiled.cache().cache_misses() > misses {
-            compiled.note(wanted.origin);
+        match found {
+            Some(component) => Ok(Compiled { component, from_cache: true }),
+            None => {
+                let component = programs.add(engine, &origin, wanted.component)?;
+                Ok(Compiled { component, from_cache: false })
+            }
         }
-        made
-    }
-
-    fn cache_hits(&self) -> usize {
-        self.compiled.as_ref().map_or(0, |compiled| compiled.cache().cache_hits())
     }
 
     fn keep(&mut self, key: Key, program: &Arc<LoadedProgram>) {
@@ -313,11 +329,6 @@ impl fmt::Debug for Programs {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Programs").field("cache", &self.materials.cache).finish_non_exhaustive()
     }
-}
-
-fn unchecked(error: &io::Error) -> ScriptProblem {
-    let help = "remove the folder of compiled handlers; it is made again";
-    whole(format!("compiled handlers on disk cannot be checked: {error}"), Some(help))
 }
 
 fn check_length(kind: ProgramKind, content: &[u8]) -> Result<(), ScriptProblem> {

@@ -91,10 +91,10 @@ fn upload(bundle: Bundle) -> Result<UploadedPolicy, CommandError> {
     let (mut texts, mut components) = (BTreeMap::new(), BTreeMap::new());
     for (path, content) in scripts {
         if ProgramKind::of_file(&path) == Some(ProgramKind::Component) {
-            components.insert(path, BASE64.encode(content));
+            components.insert(path, BASE64.encode(&*content));
             continue;
         }
-        let Ok(text) = String::from_utf8(content) else {
+        let Ok(text) = String::from_utf8(content.to_vec()) else {
             return Err(CommandError::Usage(format!("{path} is not UTF-8")));
         };
         texts.insert(path, text);
@@ -110,7 +110,7 @@ mod tests {
         Bundle {
             file: "/p/policy.toml".into(),
             document: "version = 1".into(),
-            scripts: BTreeMap::from([("h.rhai".to_owned(), script.to_vec())]),
+            scripts: BTreeMap::from([("h.rhai".to_owned(), script.into())]),
         }
     }
 

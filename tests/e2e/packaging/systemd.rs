@@ -1,9 +1,11 @@
-//! The unit `sluicegate@.service`: as systemd reads it, and a gate with no more than it leaves.
+//! The unit `sluicegate@.service`: as systemd reads it, a gate with no more than it leaves, and one that systemd runs.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
-use std::process::Command;
-use std::time::Duration;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use e2e::{Namespace, Site, World};
 
@@ -76,4 +78,87 @@ fn a_gate_serves_with_the_privileges_that_the_unit_leaves_and_says_so() {
     for line in ["CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1"] {
         assert!(status.contains(line), "{line} in {status}");
     }
+}
+
+/// A machine of its own: systemd, started by systemd-nspawn on what this machine has installed, whose files it
+/// cannot change. What it mounts goes with it.
+struct Machine {
+    container: Child,
+    init: u32,
+}
+
+impl Machine {
+    const BOOT_DEADLINE: Duration = Duration::from_secs(60);
+
+    /// Starts one that sees this folder.
+    fn boot(folder: &Path) -> Self {
+        let script = r#"
+            mkdir "$1/machine" "$1/root" && mount -t tmpfs -o size=1g tmpfs "$1/machine" && cd "$1/machine" &&
+            mkdir upper work && mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work overlay "$1/root" &&
+            rm -rf "$1"/root/etc/systemd/system/*.wants &&
+            exec systemd-nspawn --quiet --register=no --keep-unit --private-network --directory="$1/root" \
+                --bind-ro="$1/made" --boot systemd.unit=basic.target"#;
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]).arg(folder);
+        let container = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        let mut machine = Self { container, init: 0 };
+        let deadline = Instant::now() + Self::BOOT_DEADLINE;
+        while !machine.has_booted() {
+            assert!(Instant::now() < deadline && machine.container.try_wait().unwrap().is_none(), "no boot");
+            thread::sleep(Duration::from_millis(100));
+        }
+        machine
+    }
+
+    fn has_booted(&mut self) -> bool {
+        let container = self.container.id();
+        let children = fs::read_to_string(format!("/proc/{container}/task/{container}/children"));
+        let Some(init) = children.unwrap_or_default().split(' ').find_map(|child| child.parse().ok()) else {
+            return false;
+        };
+        self.init = init;
+        let state = self.inside(&["systemctl", "is-system-running"]).output().unwrap();
+        ["running", "degraded"].contains(&String::from_utf8_lossy(&state.stdout).trim())
+    }
+
+    fn inside(&self, line: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.init.to_string(), "--all", "--"]).args(line).stdin(Stdio::null());
+        command
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // With its first process all others end, and then what started it.
+        let first = if self.init == 0 { self.container.id() } else { self.init };
+        drop(Command::new("kill").args(["-KILL", &first.to_string()]).status());
+        drop(self.container.wait());
+    }
+}
+
+#[test]
+fn the_package_serves_under_systemd_through_restarts_and_crashes() {
+    let shop = Shop::new();
+    let made = shop.make("scripts/deb", &shop.programs(), "made");
+    let package = fs::read_dir(&made).unwrap().map(|entry| entry.unwrap().path());
+    let package = package.filter(|path| path.extension().is_some_and(|end| end == "deb")).next().unwrap();
+    fs::write(made.join("booted.sh"), include_str!("booted.sh")).unwrap();
+    let machine = Machine::boot(&shop.path(""));
+    let script = made.join("booted.sh");
+    let line = ["timeout", "180", "sh", script.to_str().unwrap(), package.to_str().unwrap()];
+    let outcome = machine.inside(&line).output().unwrap();
+    let (said, failed) = (String::from_utf8_lossy(&outcome.stdout), String::from_utf8_lossy(&outcome.stderr));
+    let journal =
+        machine.inside(&["journalctl", "--no-pager", "--unit", "sluicegate@jail"]).output().unwrap();
+    let expected = "\
+        started: fixed\n\
+        in flight at the restart: begun ended\n\
+        restarted: fixed, same authority: yes\n\
+        killed: fixed, same authority: yes\n\
+        stopped: failed\n\
+        started again: fixed, same authority: no\n\
+        with a broken policy: failed, failed\n\
+        removed: gone\n";
+    assert_eq!(said, expected, "{failed}\n{}", String::from_utf8_lossy(&journal.stdout));
 }

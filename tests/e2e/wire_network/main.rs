@@ -7,6 +7,7 @@ mod edge_ends;
 mod edge_exhaustion;
 mod edge_upstream;
 mod handover;
+mod idle;
 mod inbound;
 mod names;
 mod network;

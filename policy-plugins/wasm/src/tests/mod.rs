@@ -1,9 +1,10 @@
 //! Whole programs, from their file to what a request came to.
 
-pub(crate) mod components;
+mod components;
 mod connections;
 mod hostile;
 mod javascript;
+mod kept;
 mod reference;
 
 use std::collections::BTreeMap;
@@ -91,7 +92,7 @@ impl Sent {
             None => (None, Some("api.example.test".into())),
         };
         let name = if kind == ProgramKind::JavaScript { "handler.js" } else { "handler.wasm" };
-        let program = Program::new(name, kind, Arc::from(&b""[..])).with_entry(self.entry.clone());
+        let program = Program::new(name, kind, Vec::new().into()).with_entry(self.entry.clone());
         let secrets = ["TOKEN", "VCS_TOKEN"].map(|name| SecretName::parse(name).unwrap());
         Begin {
             entry: self.entry,

@@ -44,13 +44,12 @@ pub(in crate::control) async fn put_policy(
             "`file` must be an absolute path; relative paths in the policy begin there",
         ));
     }
-    let mut scripts: BTreeMap<_, _> =
-        scripts.into_iter().map(|(path, text)| (path, text.into_bytes())).collect();
+    let mut scripts: BTreeMap<_, _> = scripts.into_iter().map(|(path, text)| (path, text.into())).collect();
     for (path, content) in components {
         let Ok(content) = BASE64.decode(content) else {
             return Err(Problem::invalid("`components` holds something that is not base64"));
         };
-        scripts.insert(path, content);
+        scripts.insert(path, content.into());
     }
     let bundle = Bundle { file, document, scripts };
     apart(&shared, move |controller| controller.upload(actor, &bundle)).await.map(Json)
