@@ -42,6 +42,11 @@ fn every_head_of_http2_that_is_too_large_has_its_line() {
     let (of_431, of_201) = (path("/431"), path("/201"));
     // As many as may be, and one more: the table of the workload's fields starts anew with each.
     let large = |bytes| [&[0x20, 0x3f, 0xe1, 0x1f][..], &head_of(bytes)].concat();
+    // Servers take less than that, so the largest head that is judged is one that goes nowhere.
+    let to_another = |bytes: Vec<u8>| {
+        let at = bytes.windows(8).position(|window| window == b"api.test").unwrap();
+        [&bytes[..at], b"not.test", &bytes[at + 8..]].concat()
+    };
     let mut expected = Vec::new();
     for round in 0..12_u32 {
         // The table of the gate's answers loses all that it has, gets it back, or is small.
@@ -58,7 +63,7 @@ fn every_head_of_http2_that_is_too_large_has_its_line() {
             request(three, &large(64 * 1024 + 500)),
             request(four, &of_201),
             request(five, GET),
-            request(six, &large(64 * 1024 - 1)),
+            request(six, &to_another(large(64 * 1024 - 1))),
             unfinished,
         ];
         io.write_all(&bytes.concat()).unwrap();
@@ -78,8 +83,13 @@ fn every_head_of_http2_that_is_too_large_has_its_line() {
     lines.sort();
     assert_eq!(told, lines);
     // Everything else was judged: what the origin refused, created and answered, and the largest head.
-    gate.wait_for_log(|line| line["kind"] == "exchange" && line["status"] == 431);
     let log = gate.log();
-    let exchanges = log.iter().filter(|line| line["kind"] == "exchange").count();
-    assert_eq!(exchanges, 12 * 4 + 1);
+    let mut statuses: Vec<u64> = log
+        .iter()
+        .filter(|line| line["kind"] == "exchange")
+        .filter_map(|line| line["status"].as_u64())
+        .collect();
+    statuses.sort_unstable();
+    let expected = [vec![200; 13], vec![201; 12], vec![403; 12], vec![431; 12]].concat();
+    assert_eq!(statuses, expected, "{log:#?}");
 }
