@@ -246,7 +246,7 @@ impl Received {
                     }
                     *seen = (*seen + 1) % SETTING_BYTES;
                     if *seen == 0 {
-                        self.found = self.found.or(fault_of_setting(*one));
+                        self.found = self.found.or_else(|| fault_of_setting(*one));
                     }
                 }
             }

@@ -243,8 +243,9 @@ async fn the_code_of_a_goaway_is_put_right_wherever_the_bytes_are_cut() {
 async fn heads_that_are_too_large_are_found_by_their_lists() {
     // A field of 1024 bytes goes into the table, and is repeated; the last one has a value of its own.
     let text = |length: usize| {
-        let more = length - 127;
-        [&[0x7f, (more & 0x7f) as u8 | 0x80, (more >> 7) as u8][..], &vec![b'x'; length]].concat()
+        let [low, high] =
+            [(length - 127) % 128 + 128, (length - 127) / 128].map(|part| u8::try_from(part).unwrap());
+        [&[0x7f, low, high][..], &vec![b'x'; length]].concat()
     };
     let block = |fields: usize, last: usize| {
         [&[0x40, 1, b'a'][..], &text(991), &vec![0xbe; fields - 1], &[0, 1, b'b'], &text(last)].concat()

@@ -7,6 +7,7 @@ mod client;
 mod continuing;
 mod events;
 mod frames;
+mod framing_cases;
 mod framings;
 mod http2;
 mod http2_faults;

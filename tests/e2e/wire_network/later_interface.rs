@@ -23,9 +23,9 @@ print('seen', seen)
 
 /// Whatever a program can send by a device that it names, or from its addresses.
 const TRIES: &str = "
-import errno, json, socket, sys
+import concurrent.futures, errno, json, socket, sys
 DEVICES = (('late0', '172.30.0', 'fd7a'), ('late1', '172.30.1', 'fd7b'), ('late2', '172.30.2', 'fd7c'))
-found = {}
+found, tries = {}, []
 def attempt(name, act):
     try: act(); end = 'sent'
     except OSError as error: end = errno.errorcode.get(error.errno, str(error))
@@ -41,12 +41,14 @@ def all_of(device, far, version, family, mine, theirs):
     if 'raw' in sys.argv: kinds += [('echo', socket.SOCK_RAW, 1 if version == 4 else 58, 0), ('gre', socket.SOCK_RAW, 47, 0)]
     for name, kind, protocol, port in kinds:
         for way, bound, source in (('by', device, ''), ('from', '', mine)):
-            attempt(f'{name} {version} {way} {device} {far}', lambda: send(family, kind, protocol, bound, source, (theirs, port)))
+            tries.append((f'{name} {version} {way} {device} {far}', (family, kind, protocol, bound, source, (theirs, port))))
 for device, v4, v6 in DEVICES:
     all_of(device, 'near', 4, socket.AF_INET, f'{v4}.1', f'{v4}.2')
     all_of(device, 'near', 6, socket.AF_INET6, f'{v6}::1', f'{v6}::2')
     all_of(device, 'far', 4, socket.AF_INET, f'{v4}.1', '10.77.0.2')
     all_of(device, 'far', 6, socket.AF_INET6, f'{v6}::1', 'fd77::2')
+with concurrent.futures.ThreadPoolExecutor(40) as pool:
+    for name, arguments in tries: pool.submit(attempt, name, lambda arguments=arguments: send(*arguments))
 print(json.dumps(found))
 ";
 

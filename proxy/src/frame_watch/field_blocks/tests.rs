@@ -1,8 +1,8 @@
 use super::*;
 
 fn bytes(hex: &str) -> Vec<u8> {
-    let digits: Vec<u8> = hex.chars().filter_map(|one| one.to_digit(16)).map(|one| one as u8).collect();
-    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+    let digits: Vec<u32> = hex.chars().filter_map(|one| one.to_digit(16)).collect();
+    digits.chunks(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).unwrap()).collect()
 }
 
 /// How large the lists of these blocks are, and the table behind each, however the blocks are cut.
