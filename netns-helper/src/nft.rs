@@ -117,6 +117,11 @@ fn add_term(rule: &mut Rule<'_>, term: Term) {
             rule.add_expr(&nft_expr!(meta l4proto));
             rule.add_expr(&nft_expr!(cmp == protocol_number(transport)));
         }
+        Term::From4(address) => {
+            family(rule, libc::NFPROTO_IPV4);
+            rule.add_expr(&nft_expr!(payload ipv4 saddr));
+            rule.add_expr(&nft_expr!(cmp == address));
+        }
         Term::To4(address, length) => {
             family(rule, libc::NFPROTO_IPV4);
             rule.add_expr(&nft_expr!(payload ipv4 daddr));

@@ -49,6 +49,8 @@ pub(crate) enum Term {
     ToLoopback,
     /// `meta l4proto`
     Is(Transport),
+    /// `ip saddr ADDRESS`
+    From4(Ipv4Addr),
     /// `ip daddr ADDRESS/LENGTH`
     To4(Ipv4Addr, u32),
     /// `ip6 daddr ADDRESS`
@@ -103,6 +105,15 @@ fn out(port: u16) -> Vec<Rule> {
         rules.push(rule(
             c"our listener, dialled directly",
             [localhost, Is(Udp), Port(port), Count, RejectProhibited],
+        ));
+    }
+    // What a socket sent there before, docker's rules led elsewhere. The kernel's memory of that would give the gate's
+    // answer to the same socket another port.
+    for is in [Is(Tcp), Is(Udp)] {
+        let loopback = To4(Ipv4Addr::new(127, 0, 0, 0), 8);
+        rules.push(rule(
+            c"answers of docker's resolver",
+            [From4(DOCKER_RESOLVER), loopback, is, NoTrack, Accept],
         ));
     }
     rules.extend(own_addresses());

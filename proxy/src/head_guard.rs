@@ -152,9 +152,11 @@ impl<Io: AsyncRead + Unpin> HeadGuard<Io> {
                     }
                     here == 0
                 }
-                // hyper finds the same fault and fails the body; it must see the bytes to do so.
+                // For hyper the body breaks off here, and so it fails. Of what is wrong hyper takes some: lines that
+                // end in LF behind the last chunk, any number of zeros. What is behind that is no body's, and no
+                // request's.
                 Err(_) => {
-                    self.released = self.held.len();
+                    self.held.clear();
                     self.position = Position::Over;
                     false
                 }

@@ -79,7 +79,8 @@ where
 {
     let activity = Arc::<Activity>::default();
     let name = told.name.clone();
-    let io = FrameWatch::new(io, telling(gate, &told));
+    let io = FrameWatch::new(io, HEAD_BYTES_MAX, telling(gate, &told));
+    let changed_to = io.changed_to();
     let served = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
@@ -115,7 +116,13 @@ where
         }
     };
     match result {
-        Err(source) if is_workloads_fault(&source) => Err(FlowError::Http2 { name, source }),
+        Err(error) if is_workloads_fault(&error) => {
+            let source = match changed_to.get() {
+                Some(&code) => h2::Error::from(code).into(),
+                None => error.into(),
+            };
+            Err(FlowError::Http2 { name, source })
+        }
         Err(error) => {
             tracing::debug!(%error, "a connection of the workload ended");
             Ok(())

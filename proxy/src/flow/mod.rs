@@ -59,9 +59,9 @@ pub enum FlowError {
     Http2 {
         /// The name that its TLS was for.
         name: Option<Host>,
-        /// The rule, as far as the library tells.
+        /// The rule, as far as it is known: the error whose code the workload was told.
         #[source]
-        source: hyper::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 

@@ -50,6 +50,24 @@ fn a_bad_head_becomes_a_request_that_says_so_and_nothing_follows() {
     }
 }
 
+#[test]
+fn a_broken_chunk_is_the_end_of_what_is_read() {
+    let head = b"PUT /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    // hyper would take the last three, and the request behind them.
+    for body in ["5\nhello\r\n", "00000000000000000005\r\nhello\r\n0\r\n\r\n", "0\r\nX: y\n\r\n", "0\r\n\n"] {
+        let sent = [&head[..], body.as_bytes(), b"GET /d HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
+        for step in 1..sent.len() {
+            let (read, faults) = read_through(&sent, step);
+            let (whole, some) = (&sent[..head.len() + body.len()], read.get(head.len()..).unwrap());
+            assert!(
+                read.starts_with(head) && whole.starts_with(&read) && some.len() < body.len(),
+                "{body:?}"
+            );
+            assert_eq!(faults, [None], "{body:?}, step {step}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_follows_an_upgrade_waits_for_its_answer() {
     let head = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";

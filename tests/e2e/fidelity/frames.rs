@@ -16,16 +16,20 @@ pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
 pub(crate) const WINDOW_UPDATE: u8 = 8;
 pub(crate) const CONTINUATION: u8 = 9;
+pub(crate) const ACK: u8 = 1;
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 pub(crate) const PADDED: u8 = 8;
+pub(crate) const WITH_PRIORITY: u8 = 32;
 
 // Error codes (RFC 9113 section 7).
 pub(crate) const NO_ERROR: u32 = 0;
 pub(crate) const PROTOCOL_ERROR: u32 = 1;
 pub(crate) const FLOW_CONTROL_ERROR: u32 = 3;
+pub(crate) const STREAM_CLOSED: u32 = 5;
 pub(crate) const FRAME_SIZE_ERROR: u32 = 6;
 pub(crate) const CANCEL: u32 = 8;
+pub(crate) const COMPRESSION_ERROR: u32 = 9;
 pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// `GET http://api.test/`, without Huffman coding (RFC 7541 section 6).
@@ -82,6 +86,18 @@ pub(crate) fn frames(mut bytes: &[u8]) -> Vec<Frame> {
         bytes = rest;
     }
     found
+}
+
+/// What the log calls a code (RFC 9113 section 7).
+pub(crate) fn in_words(code: u32) -> &'static str {
+    match code {
+        PROTOCOL_ERROR => "unspecific protocol error detected",
+        FLOW_CONTROL_ERROR => "flow-control protocol violated",
+        STREAM_CLOSED => "received frame when stream half-closed",
+        FRAME_SIZE_ERROR => "frame with invalid size",
+        COMPRESSION_ERROR => "unable to maintain the header compression context",
+        _ => panic!("no test expects {code}"),
+    }
 }
 
 /// Reads to the end, which must come.

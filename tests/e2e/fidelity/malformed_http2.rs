@@ -13,10 +13,11 @@ use serde_json::{Value, json};
 use crate::client::{Line, call};
 use crate::frames::{
     CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, FLOW_CONTROL_ERROR,
-    FRAME_SIZE_ERROR, Frame, GET, GOAWAY, HEADERS, HUFFMAN_431, NO_ERROR, PADDED, PING, PREFACE, PRIORITY,
-    PROTOCOL_ERROR, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE, beginning, field, frame, request,
-    rest, wait_for,
+    FRAME_SIZE_ERROR, Frame, GET, GOAWAY, HEADERS, HUFFMAN_431, NO_ERROR, PING, PREFACE, PRIORITY,
+    PROTOCOL_ERROR, RST_STREAM, SETTINGS, WINDOW_UPDATE, beginning, field, frame, in_words, request, rest,
+    wait_for,
 };
+use crate::http2_faults::{connection_faults, faults_of_ended_streams};
 use crate::malformed::{BYTES, MUTATIONS};
 use crate::support::dial;
 
@@ -27,7 +28,7 @@ fn world_with_origin(name: &str) -> (World, Origin) {
     (world, origin)
 }
 
-fn gate<'world>(world: &'world World, origin: &Origin) -> Attached<'world> {
+pub(crate) fn gate<'world>(world: &'world World, origin: &Origin) -> Attached<'world> {
     let found = world.upstream(&[("api.test:80", origin.address())]);
     world.gate(&format!("version = 1\nallowed_hosts = [\"http://api.test\"]\n{found}")).attach()
 }
@@ -40,18 +41,21 @@ fn assert_served(gate: &Attached<'_>) {
 }
 
 /// `:status: 200` is one octet of HPACK, and stands first.
-fn assert_is_200(head: &Frame) {
+pub(crate) fn assert_is_200(head: &Frame) {
     assert_eq!(head.payload.first(), Some(&0x88), "{head:?}");
 }
 
-fn refused_flows(gate: &Attached<'_>) -> Vec<Value> {
-    let is_one = |line: &Value| line["kind"] == "flow" && line["reason"] == "malformed_request";
-    gate.log().into_iter().filter(is_one).collect()
+pub(crate) fn refused_flows(gate: &Attached<'_>) -> Vec<Value> {
+    gate.log().into_iter().filter(is_refused_flow).collect()
+}
+
+fn is_refused_flow(line: &Value) -> bool {
+    line["kind"] == "flow" && line["reason"] == "malformed_request"
 }
 
 /// Waits until the log has as many lines about connections that broke the rules, and has no more.
 #[track_caller]
-fn assert_refused_flows(gate: &mut Attached<'_>, count: usize, what: &str) {
+pub(crate) fn assert_refused_flows(gate: &mut Attached<'_>, count: usize, what: &str) {
     if count > 0 {
         let log = gate.running();
         e2e::wait_until(&format!("line {count} of the log: {what}"), crate::support::DEADLINE, || {
@@ -61,99 +65,84 @@ fn assert_refused_flows(gate: &mut Attached<'_>, count: usize, what: &str) {
     assert_eq!(refused_flows(gate).len(), count, "{what}");
 }
 
-/// Faults of a connection (RFC 9113 section 5.4.1): what is sent behind the beginning, and the code of the GOAWAY.
-///
-/// Where the RFC has a more specific code than `PROTOCOL_ERROR`, it is named: the library does not use it.
-fn connection_faults() -> Vec<(&'static str, Vec<u8>, u32)> {
-    let no_end = frame(HEADERS, END_STREAM, 1, GET);
-    let with = |name, value| request(1, &[GET, &field(name, value)].concat());
-    let window = |stream, by: u32| frame(WINDOW_UPDATE, 0, stream, &by.to_be_bytes());
-    vec![
-        ("a frame that is too large", frame(DATA, 0, 1, &[0; 16_385]), FRAME_SIZE_ERROR),
-        ("HEADERS on stream 0", request(0, GET), PROTOCOL_ERROR),
-        ("HEADERS on a server's stream", request(2, GET), PROTOCOL_ERROR),
-        (
-            "HEADERS padded beyond their end",
-            frame(HEADERS, END_HEADERS | PADDED, 1, &[200, 0x82]),
-            PROTOCOL_ERROR,
-        ),
-        ("CONTINUATION without HEADERS", frame(CONTINUATION, END_HEADERS, 1, GET), PROTOCOL_ERROR),
-        (
-            "DATA between HEADERS and CONTINUATION",
-            [no_end.clone(), frame(DATA, 0, 1, b"x")].concat(),
-            PROTOCOL_ERROR,
-        ),
-        (
-            "CONTINUATION of another stream",
-            [no_end, frame(CONTINUATION, END_HEADERS, 3, &[])].concat(),
-            PROTOCOL_ERROR,
-        ),
-        ("DATA on stream 0", frame(DATA, 0, 0, b"x"), PROTOCOL_ERROR),
-        ("DATA on an idle stream", frame(DATA, 0, 1, b"x"), PROTOCOL_ERROR),
-        ("RST_STREAM of an idle stream", frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]), PROTOCOL_ERROR),
-        (
-            "PUSH_PROMISE of a client",
-            frame(PUSH_PROMISE, END_HEADERS, 1, &[0, 0, 0, 2, 0x82]),
-            PROTOCOL_ERROR,
-        ),
-        ("a connection window above 2^31-1", window(0, 0x7fff_ffff), FLOW_CONTROL_ERROR),
-        ("a window that grows by nothing", window(0, 0), PROTOCOL_ERROR),
-        ("SETTINGS of five bytes (FRAME_SIZE_ERROR)", frame(SETTINGS, 0, 0, &[0; 5]), PROTOCOL_ERROR),
-        ("SETTINGS on a stream", frame(SETTINGS, 0, 1, &[]), PROTOCOL_ERROR),
-        ("SETTINGS that let a client push twice", frame(SETTINGS, 0, 0, &[0, 2, 0, 0, 0, 2]), PROTOCOL_ERROR),
-        (
-            "SETTINGS with a window above 2^31-1 (FLOW_CONTROL_ERROR)",
-            frame(SETTINGS, 0, 0, &[0, 4, 0x80, 0, 0, 0]),
-            PROTOCOL_ERROR,
-        ),
-        ("a PING of seven bytes (FRAME_SIZE_ERROR)", frame(PING, 0, 0, &[0; 7]), PROTOCOL_ERROR),
-        ("a PING on a stream", frame(PING, 0, 1, &[0; 8]), PROTOCOL_ERROR),
-        // Of a stream by the RFC, which lets the whole connection end for it (section 5.4.1).
-        ("a name in capitals", with("X-Capital", "1"), PROTOCOL_ERROR),
-        ("a value with a line break", with("x-a", "1\r\nx-b: 2"), PROTOCOL_ERROR),
-        ("an unknown pseudo-header", with(":other", "1"), PROTOCOL_ERROR),
-        ("HPACK's index 0 (COMPRESSION_ERROR)", request(1, &[0x80]), PROTOCOL_ERROR),
-        ("an HPACK index that is not there (COMPRESSION_ERROR)", request(1, &[0xff, 0x7f]), PROTOCOL_ERROR),
-        (
-            "an HPACK text beyond its block (COMPRESSION_ERROR)",
-            request(1, &[0x00, 0x7e, b'a']),
-            PROTOCOL_ERROR,
-        ),
-        (
-            "Huffman code that ends in nothing (COMPRESSION_ERROR)",
-            request(1, &[0x00, 0x81, 0xff, 0]),
-            PROTOCOL_ERROR,
-        ),
-        (
-            "an HPACK table of 2^21 bytes (COMPRESSION_ERROR)",
-            request(1, &[0x3f, 0xe1, 0xff, 0x7f]),
-            PROTOCOL_ERROR,
-        ),
-    ]
+/// Sends `bytes` on a connection of its own, which ends with `code`, on the wire and in the last line of the log;
+/// `count` are all of those.
+#[track_caller]
+fn assert_ends_with(gate: &mut Attached<'_>, bytes: &[u8], (code, count): (u32, usize), what: &str) {
+    let mut io = dial(gate);
+    io.write_all(bytes).unwrap();
+    let seen = rest(io);
+    let last = seen.last().unwrap_or_else(|| panic!("{what}: nothing came"));
+    assert_eq!((last.kind, last.code()), (GOAWAY, code), "{what}: {seen:?}");
+    let earlier = seen.iter().filter(|frame| frame.kind == GOAWAY && frame.code() != NO_ERROR).count();
+    assert_eq!(earlier, 1, "{what}: {seen:?}");
+    let mut lines = Vec::new();
+    e2e::wait_until(&format!("line {count} of the log: {what}"), crate::support::DEADLINE, || {
+        lines = gate.running().log().into_iter().filter(is_refused_flow).collect();
+        lines.len() >= count
+    });
+    assert_eq!(lines.len(), count, "{what}");
+    let line = lines.pop().unwrap();
+    let detail = line["detail"].as_str().unwrap();
+    assert!(detail.contains("HTTP/2") && detail.contains(in_words(code)), "{what}: {line}");
 }
 
 #[test]
 fn http2_that_is_wrong_ends_its_connection_with_a_code_and_a_line() {
     let (world, origin) = world_with_origin("wrong-http2");
     let mut gate = gate(&world, &origin);
-    for (number, (what, bytes, code)) in connection_faults().into_iter().enumerate() {
-        let mut io = dial(&gate);
-        io.write_all(&[beginning(), bytes].concat()).unwrap();
-        let seen = rest(io);
-        let last = seen.last().unwrap_or_else(|| panic!("{what}: nothing came"));
-        assert_eq!((last.kind, last.code()), (GOAWAY, code), "{what}: {seen:?}");
-        assert_refused_flows(&mut gate, number + 1, what);
+    let faults = connection_faults();
+    for (number, (what, bytes, code)) in faults.iter().enumerate() {
+        assert_ends_with(&mut gate, &[beginning(), bytes.clone()].concat(), (*code, number + 1), what);
     }
     assert!(origin.requests().is_empty(), "{:?}", origin.requests());
     let line = refused_flows(&gate).remove(0);
     assert_eq!((&line["verdict"], &line["protocol"]), (&json!("refused"), &json!("tcp")), "{line}");
-    let detail = line["detail"].as_str().unwrap();
-    assert!(detail.contains("HTTP/2") && detail.contains("frame with invalid size"), "{line}");
     assert_served(&gate);
     // One line each, and none of another kind.
     gate.wait_for_log(|line| line["kind"] == "exchange");
     let of_kind = |kind| gate.log().iter().filter(|line| line["kind"] == kind).count();
-    assert_eq!((of_kind("flow"), of_kind("exchange")), (connection_faults().len(), 1));
+    assert_eq!((of_kind("flow"), of_kind("exchange")), (faults.len(), 1));
+}
+
+#[test]
+fn http2_that_is_wrong_is_told_for_its_own_fault_among_others() {
+    let (world, origin) = world_with_origin("wrong-http2-among");
+    let mut gate = gate(&world, &origin);
+    let ping = frame(PING, 0, 0, &[7; 8]).repeat(20);
+    let window = frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]).repeat(20);
+    let good = [beginning(), ping.clone(), window].concat();
+    // Of two in one write, the first ends the connection: each before a fault of each other code.
+    let all = connection_faults();
+    let named = |name: &str| all.iter().find(|(what, ..)| *what == name).unwrap();
+    let others = [
+        named("a PING of seven bytes"),
+        named("DATA on an idle stream"),
+        named("a window that grows by nothing"),
+        named("SETTINGS with a window above 2^31-1"),
+        named("HPACK's index 0 (section 6.1)"),
+    ];
+    let mut count = 0;
+    for (what, bytes, code) in &all {
+        let other = others.iter().find(|(_, _, other)| other != code).unwrap();
+        let sent = [good.clone(), bytes.clone(), other.1.clone(), ping.clone()].concat();
+        count += 1;
+        assert_ends_with(&mut gate, &sent, (*code, count), &format!("{what} before {}", other.0));
+    }
+    assert_refused_flows(&mut gate, count, "all of them");
+    assert!(origin.requests().is_empty(), "{:?}", origin.requests());
+}
+
+#[test]
+fn http2_that_is_wrong_behind_a_request_ends_its_connection_with_a_code() {
+    let world = World::new("wrong-http2-behind");
+    // It says nothing, so that its streams are still there.
+    let config = OriginConfig { identity: Identity::Plain, alpn: &["h2"], ..OriginConfig::default() };
+    let origin = Origin::start_with(&world, config, |_| Reply::hang());
+    let mut gate = gate(&world, &origin);
+    for (number, (what, bytes, code)) in faults_of_ended_streams().into_iter().enumerate() {
+        assert_ends_with(&mut gate, &[beginning(), bytes].concat(), (code, number + 1), what);
+    }
 }
 
 #[test]
