@@ -22,6 +22,8 @@ pub(super) struct Arguments {
     pub(super) name: Option<String>,
     /// The first of its options that opens a way out beside the network.
     pub(super) opening: Option<&'static str>,
+    /// Whether who sits at it could leave it alone, by the engine's own keys.
+    pub(super) is_attended: bool,
 }
 
 /// An option that a sealed container cannot have.
@@ -186,6 +188,7 @@ impl Arguments {
             ("name", name) => self.name = name.map(str::to_owned),
             ("privileged", value) if value != Some("false") => self.opening = Some("--privileged"),
             ("pid", Some("host")) => self.opening = Some("--pid=host"),
+            ("interactive" | "tty", _) => self.is_attended = true,
             _ => {}
         }
         // With Docker, a container that joins a namespace has the names of the one that holds it.
@@ -288,6 +291,8 @@ mod tests {
         assert_eq!(look(&["--privileged", "i"]).opening, Some("--privileged"));
         assert_eq!(look(&["--privileged=false", "--pid=container:x", "i"]).opening, None);
         assert_eq!(look(&["--pid", "host", "i"]).opening, Some("--pid=host"));
+        assert!(look(&["--rm", "-t", "i"]).is_attended && look(&["--interactive", "i"]).is_attended);
+        assert!(!look(&["--rm", "i", "-t"]).is_attended);
         let odd = OsString::from_vec(b"-v=/\xff:/x".to_vec());
         let odd_written = OsString::from_vec(b"--volume=/\xff:/x".to_vec());
         assert_eq!(super::look(Engine::Docker, vec![odd]).unwrap().workload, [odd_written]);

@@ -17,7 +17,7 @@ use std::future::pending;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -43,6 +43,9 @@ use crate::{exit, folders};
 
 /// Where the workload's container has the certificates.
 const TRUST_FOLDER: &str = "/run/sluicegate";
+
+/// What the engines' programs exit with where it is they that failed, at any time.
+const ENGINE_FAILED: i32 = 125;
 
 /// How long the gate may take for its end: it has 5 s for its last records.
 const END_DEADLINE: Duration = Duration::from_secs(10);
@@ -117,18 +120,20 @@ pub fn run(
             }
             Err(error) => Err(error),
         };
-        if let Some(container) = scratch.container() {
-            infra.kill(&container).await;
-        }
-        if let Err(error) = infra.remove().await {
-            tracing::error!(error = in_words(&error), "the gate may go on");
-        }
+        let is_over = matches!(ended, Ok(ended) if has_ended(ended, &wanted.arguments));
+        let workload = if is_over { None } else { scratch.container() };
+        infra.clear(workload.as_deref()).await;
         let closed = match gate {
             Some(gate) => end(gate).await,
             None => exit::OK,
         };
-        ended.map(|code| if code == exit::OK { closed } else { code })
+        ended.map(workload::code).map(|code| if code == exit::OK { closed } else { code })
     })
+}
+
+/// Whether the container has ended for sure, by how the engine's program did: it stayed to the end.
+fn has_ended(program: ExitStatus, arguments: &Arguments) -> bool {
+    !arguments.is_attended && program.code().is_some_and(|code| code != ENGINE_FAILED)
 }
 
 /// Starts a gate for the namespace, and waits until it serves. Returns what it says then.
@@ -158,13 +163,13 @@ async fn begin(
     Err(EngineRunError::Gate { code: workload::code(status.map_err(failed)?).max(exit::NO) })
 }
 
-/// Runs the workload's container to its end, or to the gate's.
+/// Runs the workload's container to its end, or to the gate's. Returns how the engine's program ended.
 async fn behind(
     infra: &Infra,
     arguments: &Arguments,
     scratch: &Scratch,
     (mut signals, gate): (SignalsInfo<WithOrigin>, &mut Option<Child>),
-) -> Result<u8, EngineRunError> {
+) -> Result<ExitStatus, EngineRunError> {
     let mut command = Command::new(infra.engine.to_string());
     command.arg("run").args(infra.joining()).args(scratch.options()?);
     command.args(&arguments.workload).args(&arguments.command);
@@ -193,7 +198,7 @@ async fn behind(
             client.wait().await
         }
     };
-    ended.map(workload::code).map_err(failed)
+    ended.map_err(failed)
 }
 
 /// Waits for the end of a gate whose namespace is gone; returns its exit code.
