@@ -206,6 +206,10 @@ struct RunOptions {
     /// The same by Podman
     #[arg(long, value_name = "ARGUMENT", num_args = 1.., allow_hyphen_values = true)]
     podman: Option<Vec<OsString>>,
+    /// Have the container trust the instance's CA as `attach --trust` does: over the certificate bundles and Java
+    /// stores of its image go some that have it too. The image has to have a bundle
+    #[arg(long, conflicts_with = "command")]
+    trust: bool,
     /// The command and its arguments
     #[arg(last = true, required_unless_present_any = ["docker", "podman"], value_name = "CMD")]
     command: Vec<OsString>,
@@ -219,6 +223,9 @@ struct AttachOptions {
     /// Attach again each time the container starts, until it is removed
     #[arg(long)]
     follow: bool,
+    /// Leave what `--trust` would mount in this folder, and mount nothing; `run --trust` says this by itself
+    #[arg(long, value_name = "DIR", hide = true, conflicts_with = "trust")]
+    trust_into: Option<PathBuf>,
     #[command(flatten)]
     seal: SealOptions,
     #[command(flatten)]
@@ -308,10 +315,10 @@ impl Cli {
 }
 
 fn run(options: RunOptions) -> u8 {
-    let RunOptions { instance, announce, docker, podman, command } = options;
+    let RunOptions { instance, announce, docker, podman, trust, command } = options;
     let containers = [(Engine::Docker, docker), (Engine::Podman, podman)];
     match containers.into_iter().find_map(|(engine, arguments)| Some((engine, arguments?))) {
-        Some((engine, arguments)) => engine::run(engine, arguments, instance, &announce),
+        Some((engine, arguments)) => engine::run((engine, arguments), instance, trust, &announce),
         None => ended(run_command(&instance, &announce, command)),
     }
 }
@@ -345,7 +352,9 @@ fn attach(options: &AttachOptions) -> Result<u8, InstanceError> {
         };
     }
     let found = options.namespace.find().map_err(InstanceError::Container)?;
-    seal(&options.seal, found, |instance, ready| {
+    let trusts = options.seal.trust || options.trust_into.is_some();
+    let keeper = if trusts { Some(keeper(&found, options.trust_into.clone())?) } else { None };
+    seal(&options.seal, found, keeper, |instance, ready| {
         announce(instance, &options.announce, ready, &mut io::stdout());
         if let Err(error) = service_manager::ready() {
             tracing::error!(%error, "the service manager cannot be told that the gate serves");
@@ -383,12 +392,12 @@ fn sidecar(options: &SidecarOptions) -> Result<u8, InstanceError> {
 fn seal(
     options: &SealOptions,
     found: Found,
+    keeper: Option<Keeper>,
     started: impl FnOnce(&Instance, (&Ready, Option<PathBuf>)),
 ) -> Result<u8, InstanceError> {
     let settings = settings(&options.instance.of_container(found.container.as_ref()), false)?;
     let programs = settings.programs()?;
     let files = Files { policy: options.instance.policy.as_deref(), authority: options.ca_file.as_deref() };
-    let keeper = if options.trust { Some(keeper(&found)?) } else { None };
     let kept = kept(&found, &settings);
     let (mut opened, capture) = Opened::new(settings, files, |door| match kept {
         Some(kept) => Ok((Capture::Kept(kept.captured), Some(kept.authority))),
@@ -423,9 +432,9 @@ fn kept(found: &Found, settings: &InstanceSettings) -> Option<Kept> {
 }
 
 /// Whoever makes the container trust the gate; started while there are privileges.
-fn keeper(found: &Found) -> Result<Keeper, InstanceError> {
+fn keeper(found: &Found, folder: Option<PathBuf>) -> Result<Keeper, InstanceError> {
     let inside = found.inside.as_ref().ok_or(InstanceError::Trust(TrustError::NoContainer))?;
-    Keeper::start(inside).map_err(InstanceError::Capture)
+    Keeper::start(inside, folder).map_err(InstanceError::Capture)
 }
 
 fn load(opened: Opened, programs: Arc<Programs>) -> Result<Instance, InstanceError> {
