@@ -34,6 +34,7 @@ use crate::inbound::Published;
 use crate::instance::{Instance, InstanceError, InstanceSettings, random};
 use crate::log_command::{self, LogCommand};
 use crate::opening::{Files, Opened};
+use crate::sidecar::Line;
 use crate::trust::{Keeper, TrustError};
 use crate::{manual, report, service_manager, sidecar, workload};
 
@@ -144,8 +145,8 @@ const SIDECAR_EXAMPLES: &str = "\
 For a container of a pod: it moves the interfaces of the network namespace, with their addresses and
 routes, into one of its own, from where it dials and listens. What has joined the namespace, or
 joins it later, has `lo` and the gate. It needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_SYS_ADMIN, which
-it gives up. When it ends the interfaces are gone, and nothing leaves until the container, or the
-pod, is made anew.
+it gives up. A gate that fails is started again. When this ends the interfaces are gone, and nothing
+leaves until the container, or the pod, is made anew.
 
 Examples:
   sluicegate sidecar --policy sluicegate.toml --ca-file /trust/ca.pem --log -
@@ -239,6 +240,9 @@ struct SidecarOptions {
     /// Write the instance's CA certificate there, for the workload to trust
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
+    /// Serve what a sidecar has captured, which starts this itself
+    #[arg(long = sidecar::SUPERVISED, hide = true)]
+    supervised: bool,
     #[command(flatten)]
     announce: AnnounceOptions,
 }
@@ -368,24 +372,39 @@ fn without_follow() -> Vec<OsString> {
     std::env::args_os().skip(1).filter(|argument| argument != "--follow").collect()
 }
 
-/// Opens everything on the thread that serves, which is in the namespace that the interfaces have gone to.
 fn sidecar(options: &SidecarOptions) -> Result<u8, InstanceError> {
-    sidecar::aside(!options.instance.published.is_empty(), |captured| {
-        let settings = settings(&options.instance, false)?;
-        let programs = settings.programs()?;
-        let files =
-            Files { policy: options.instance.policy.as_deref(), authority: options.ca_file.as_deref() };
-        let (mut opened, ()) = Opened::new(settings, files, |_| Ok(()))?;
-        let trust = Trust { file: opened.authority_file.take(), keeper: None };
-        let instance = load(opened, programs)?;
-        let control = instance.control_path();
-        sidecar::warn_of_resolver(&instance);
-        instance.check_secrets()?;
-        attach::serve(&instance, captured, None, trust, |ready| {
-            announce(&instance, &options.announce, (ready, control), &mut io::stdout());
-        })?;
-        Ok(exit::OK)
-    })
+    if options.supervised {
+        supervised(options)
+    } else {
+        sidecar::supervise(!options.instance.published.is_empty())
+    }
+}
+
+/// Serves what the sidecar that started this has captured, from the namespace that the interfaces have gone to.
+fn supervised(options: &SidecarOptions) -> Result<u8, InstanceError> {
+    let (line, captured, authority) = Line::inherited()?;
+    let settings = settings(&options.instance, false)?;
+    let programs = settings.programs()?;
+    let files = Files { policy: options.instance.policy.as_deref(), authority: options.ca_file.as_deref() };
+    let (mut opened, ()) = Opened::new(settings, files, |_| Ok(()))?;
+    opened.authority = authority.unwrap_or(opened.authority);
+    if let Some((socket, parent)) = opened.socket.as_mut().zip(rustix::process::getppid()) {
+        // What runs in the container is in the namespace that its first process is in.
+        socket.asked_from(parent);
+    }
+    let trust = Trust { file: opened.authority_file.take(), keeper: None };
+    let instance = load(opened, programs)?;
+    let control = instance.control_path();
+    sidecar::warn_of_resolver(&instance);
+    instance.check_secrets()?;
+    let left = sidecar::left(&captured, &instance)?;
+    attach::serve(&instance, captured, None, trust, |ready| {
+        if line.serves(&left).is_err() {
+            background::end_this();
+        }
+        announce(&instance, &options.announce, (ready, control), &mut io::stdout());
+    })?;
+    Ok(exit::OK)
 }
 
 /// Serves a namespace that was found, for its container where it is one's.

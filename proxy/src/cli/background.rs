@@ -39,15 +39,19 @@ pub(super) fn serve(options: &GateOptions) -> Result<u8, InstanceError> {
         let said =
             writeln!(io::stdout(), "{}", ready_line(instance, ready)).and_then(|()| io::stdout().flush());
         if said.is_err() {
-            // Who started it has gone, and nobody would end it.
-            if let Err(error) = rustix::process::kill_process(rustix::process::getpid(), Signal::TERM) {
-                tracing::error!(%error, "a gate that nobody waits for goes on");
-            }
+            end_this();
         }
         if let Err(error) = background::let_go() {
             tracing::error!(%error, "the runtime's streams stay open");
         }
     })
+}
+
+/// Ends this gate as its operator would: who started it has gone, and nobody would end it.
+pub(super) fn end_this() {
+    if let Err(error) = rustix::process::kill_process(rustix::process::getpid(), Signal::TERM) {
+        tracing::error!(%error, "a gate that nobody waits for goes on");
+    }
 }
 
 fn found(options: &GateOptions) -> Result<Found, InstanceError> {
