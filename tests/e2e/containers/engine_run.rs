@@ -242,7 +242,7 @@ const CERTIFI: &str = "/app/.venv/lib/python3.12/site-packages/certifi/cacert.pe
 /// Puts bundles into the file system that images are made of, before there is one.
 fn fill_with_bundles(yard: &Yard<'_>) {
     for path in [BUNDLE, CERTIFI] {
-        let file = yard.files().join(&path[1..]);
+        let file = yard.files().join(path.trim_start_matches('/'));
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::copy(BUNDLE, &file).unwrap();
     }
