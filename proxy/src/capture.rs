@@ -135,7 +135,7 @@ pub struct TrustFile {
 }
 
 /// One trust file over one existing file.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct Mount {
     /// The trust file's name.
     pub file: String,

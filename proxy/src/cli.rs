@@ -34,6 +34,7 @@ use crate::inbound::Published;
 use crate::instance::{Instance, InstanceError, InstanceSettings, random};
 use crate::log_command::{self, LogCommand};
 use crate::opening::{Files, Opened};
+use crate::sidecar::Line;
 use crate::trust::{Keeper, TrustError};
 use crate::{manual, report, service_manager, sidecar, workload};
 
@@ -144,8 +145,8 @@ const SIDECAR_EXAMPLES: &str = "\
 For a container of a pod: it moves the interfaces of the network namespace, with their addresses and
 routes, into one of its own, from where it dials and listens. What has joined the namespace, or
 joins it later, has `lo` and the gate. It needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_SYS_ADMIN, which
-it gives up. When it ends the interfaces are gone, and nothing leaves until the container, or the
-pod, is made anew.
+it gives up. A gate that fails is started again. When this ends the interfaces are gone, and nothing
+leaves until the container, or the pod, is made anew.
 
 Examples:
   sluicegate sidecar --policy sluicegate.toml --ca-file /trust/ca.pem --log -
@@ -206,6 +207,10 @@ struct RunOptions {
     /// The same by Podman
     #[arg(long, value_name = "ARGUMENT", num_args = 1.., allow_hyphen_values = true)]
     podman: Option<Vec<OsString>>,
+    /// Have the container trust the instance's CA as `attach --trust` does: over the certificate bundles and Java
+    /// stores of its image go some that have it too. The image has to have a bundle
+    #[arg(long, conflicts_with = "command")]
+    trust: bool,
     /// The command and its arguments
     #[arg(last = true, required_unless_present_any = ["docker", "podman"], value_name = "CMD")]
     command: Vec<OsString>,
@@ -219,6 +224,9 @@ struct AttachOptions {
     /// Attach again each time the container starts, until it is removed
     #[arg(long)]
     follow: bool,
+    /// Leave what `--trust` would mount in this folder, and mount nothing; `run --trust` says this by itself
+    #[arg(long, value_name = "DIR", hide = true, conflicts_with = "trust")]
+    trust_into: Option<PathBuf>,
     #[command(flatten)]
     seal: SealOptions,
     #[command(flatten)]
@@ -232,6 +240,9 @@ struct SidecarOptions {
     /// Write the instance's CA certificate there, for the workload to trust
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
+    /// Serve what a sidecar has captured, which starts this itself
+    #[arg(long = sidecar::SUPERVISED, hide = true)]
+    supervised: bool,
     #[command(flatten)]
     announce: AnnounceOptions,
 }
@@ -308,10 +319,10 @@ impl Cli {
 }
 
 fn run(options: RunOptions) -> u8 {
-    let RunOptions { instance, announce, docker, podman, command } = options;
+    let RunOptions { instance, announce, docker, podman, trust, command } = options;
     let containers = [(Engine::Docker, docker), (Engine::Podman, podman)];
     match containers.into_iter().find_map(|(engine, arguments)| Some((engine, arguments?))) {
-        Some((engine, arguments)) => engine::run(engine, arguments, instance, &announce),
+        Some((engine, arguments)) => engine::run((engine, arguments), instance, trust, &announce),
         None => ended(run_command(&instance, &announce, command)),
     }
 }
@@ -345,7 +356,9 @@ fn attach(options: &AttachOptions) -> Result<u8, InstanceError> {
         };
     }
     let found = options.namespace.find().map_err(InstanceError::Container)?;
-    seal(&options.seal, found, |instance, ready| {
+    let trusts = options.seal.trust || options.trust_into.is_some();
+    let keeper = if trusts { Some(keeper(&found, options.trust_into.clone())?) } else { None };
+    seal(&options.seal, found, keeper, |instance, ready| {
         announce(instance, &options.announce, ready, &mut io::stdout());
         if let Err(error) = service_manager::ready() {
             tracing::error!(%error, "the service manager cannot be told that the gate serves");
@@ -359,36 +372,51 @@ fn without_follow() -> Vec<OsString> {
     std::env::args_os().skip(1).filter(|argument| argument != "--follow").collect()
 }
 
-/// Opens everything on the thread that serves, which is in the namespace that the interfaces have gone to.
 fn sidecar(options: &SidecarOptions) -> Result<u8, InstanceError> {
-    sidecar::aside(!options.instance.published.is_empty(), |captured| {
-        let settings = settings(&options.instance, false)?;
-        let programs = settings.programs()?;
-        let files =
-            Files { policy: options.instance.policy.as_deref(), authority: options.ca_file.as_deref() };
-        let (mut opened, ()) = Opened::new(settings, files, |_| Ok(()))?;
-        let trust = Trust { file: opened.authority_file.take(), keeper: None };
-        let instance = load(opened, programs)?;
-        let control = instance.control_path();
-        sidecar::warn_of_resolver(&instance);
-        instance.check_secrets()?;
-        attach::serve(&instance, captured, None, trust, |ready| {
-            announce(&instance, &options.announce, (ready, control), &mut io::stdout());
-        })?;
-        Ok(exit::OK)
-    })
+    if options.supervised {
+        supervised(options)
+    } else {
+        sidecar::supervise(!options.instance.published.is_empty())
+    }
+}
+
+/// Serves what the sidecar that started this has captured, from the namespace that the interfaces have gone to.
+fn supervised(options: &SidecarOptions) -> Result<u8, InstanceError> {
+    let (line, captured, authority) = Line::inherited()?;
+    let settings = settings(&options.instance, false)?;
+    let programs = settings.programs()?;
+    let files = Files { policy: options.instance.policy.as_deref(), authority: options.ca_file.as_deref() };
+    let (mut opened, ()) = Opened::new(settings, files, |_| Ok(()))?;
+    opened.authority = authority.unwrap_or(opened.authority);
+    if let Some((socket, parent)) = opened.socket.as_mut().zip(rustix::process::getppid()) {
+        // What runs in the container is in the namespace that its first process is in.
+        socket.asked_from(parent);
+    }
+    let trust = Trust { file: opened.authority_file.take(), keeper: None };
+    let instance = load(opened, programs)?;
+    let control = instance.control_path();
+    sidecar::warn_of_resolver(&instance);
+    instance.check_secrets()?;
+    let left = sidecar::left(&captured, &instance)?;
+    attach::serve(&instance, captured, None, trust, |ready| {
+        if line.serves(&left).is_err() {
+            background::end_this();
+        }
+        announce(&instance, &options.announce, (ready, control), &mut io::stdout());
+    })?;
+    Ok(exit::OK)
 }
 
 /// Serves a namespace that was found, for its container where it is one's.
 fn seal(
     options: &SealOptions,
     found: Found,
+    keeper: Option<Keeper>,
     started: impl FnOnce(&Instance, (&Ready, Option<PathBuf>)),
 ) -> Result<u8, InstanceError> {
     let settings = settings(&options.instance.of_container(found.container.as_ref()), false)?;
     let programs = settings.programs()?;
     let files = Files { policy: options.instance.policy.as_deref(), authority: options.ca_file.as_deref() };
-    let keeper = if options.trust { Some(keeper(&found)?) } else { None };
     let kept = kept(&found, &settings);
     let (mut opened, capture) = Opened::new(settings, files, |door| match kept {
         Some(kept) => Ok((Capture::Kept(kept.captured), Some(kept.authority))),
@@ -423,9 +451,9 @@ fn kept(found: &Found, settings: &InstanceSettings) -> Option<Kept> {
 }
 
 /// Whoever makes the container trust the gate; started while there are privileges.
-fn keeper(found: &Found) -> Result<Keeper, InstanceError> {
+fn keeper(found: &Found, folder: Option<PathBuf>) -> Result<Keeper, InstanceError> {
     let inside = found.inside.as_ref().ok_or(InstanceError::Trust(TrustError::NoContainer))?;
-    Keeper::start(inside).map_err(InstanceError::Capture)
+    Keeper::start(inside, folder).map_err(InstanceError::Capture)
 }
 
 fn load(opened: Opened, programs: Arc<Programs>) -> Result<Instance, InstanceError> {

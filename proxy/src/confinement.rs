@@ -58,6 +58,19 @@ const LOADERS: [&str; 4] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"];
 pub fn confine(writable: &Writable) -> Result<(), ConfinementError> {
     process::drop_privileges().map_err(ConfinementError::Privileges)?;
     limit_files(&writable.folders).map_err(ConfinementError::Landlock)?;
+    limit_calls()
+}
+
+/// Confines this thread as far as those that it starts can be confined by themselves: they have files to open.
+///
+/// # Errors
+/// [`ConfinementError`].
+pub fn confine_parent() -> Result<(), ConfinementError> {
+    process::drop_privileges().map_err(ConfinementError::Privileges)?;
+    limit_calls()
+}
+
+fn limit_calls() -> Result<(), ConfinementError> {
     for (calls, errno) in [(forbidden_calls(), libc::EPERM), (unknown_calls(), libc::ENOSYS)] {
         filter(calls, errno).map_err(ConfinementError::Seccomp)?;
     }

@@ -3,7 +3,8 @@
 use std::env;
 use std::ffi::OsStr;
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -22,6 +23,12 @@ const ANSWER_BYTES_MAX: u64 = 4_096;
 
 /// How much of an engine's complaint is shown, in characters.
 const COMPLAINT_CHARACTERS_MAX: usize = 300;
+
+/// As many digits as an id has.
+const ID_DIGITS: usize = 64;
+
+/// What is read of a process's control groups: a path for each of a dozen hierarchies.
+const GROUPS_BYTES_MAX: u64 = 65_536;
 
 /// As many digits of an id as the engines show.
 const SHORT_ID_DIGITS: usize = 12;
@@ -184,8 +191,9 @@ impl ContainerName {
     pub fn find(&self) -> Result<Running, ContainerError> {
         let (pid, container) = self.look()?;
         let process = open_process(pid).map_err(|_| self.not_running())?;
-        // The number could have been another process's by the time it was opened.
-        if self.look()? != (pid, container.clone()) {
+        // The number could have been another process's by the time it was opened. The engine is asked again only
+        // where the system does not say whose it is, since each question takes its program's start.
+        if !is_named_by(&container.id, pid) && self.look()? != (pid, container.clone()) {
             return Err(self.not_running());
         }
         Ok(Running { pid, process, container })
@@ -229,6 +237,20 @@ impl ContainerName {
 pub fn open_process(pid: u32) -> io::Result<OwnedFd> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// Whether the process is in a control group that is called after a container's whole id, as engines call them.
+fn is_named_by(id: &str, pid: u32) -> bool {
+    let mut groups = String::new();
+    let read = File::open(format!("/proc/{pid}/cgroup"))
+        .and_then(|file| file.take(GROUPS_BYTES_MAX).read_to_string(&mut groups));
+    read.is_ok() && is_group_of(id, &groups)
+}
+
+/// The last part of a path is meant (cgroups(7)): those before it are of containers that this one is in.
+fn is_group_of(id: &str, groups: &str) -> bool {
+    let is_whole = id.len() == ID_DIGITS && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_whole && groups.lines().filter_map(|line| line.rsplit('/').next()).any(|name| name.contains(id))
 }
 
 /// Whether the engine's program may need the variable. It does not get the others: the values of secrets
@@ -322,6 +344,28 @@ mod tests {
         for wrong in ["", "4711", "4711 id", "-1 id name", "x id name", "1 id name more", "1 a b\n2 a b"] {
             assert_eq!(read(wrong), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_process_is_a_containers_by_the_end_of_its_control_groups_path() {
+        for group in [
+            format!("4:memory:/docker/{ID}\n0::/"),
+            format!("0::/system.slice/docker-{ID}.scope\n"),
+            format!("0::/../../user.slice/libpod-{ID}.scope"),
+        ] {
+            assert!(is_group_of(ID, &group), "{group}");
+        }
+        let other = ID.replace('4', "5");
+        for group in [
+            String::new(),
+            "0::/\n".to_owned(),
+            format!("0::/docker/{other}"),
+            format!("0::/docker/{ID}/docker/{other}"),
+        ] {
+            assert!(!is_group_of(ID, &group), "{group}");
+        }
+        assert!(!is_group_of("docker", "0::/docker"), "no id");
+        assert!(!is_named_by(ID, std::process::id()));
     }
 
     #[test]

@@ -37,8 +37,8 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 const DOOR_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What the door is sent, by family; see `netns-helper/src/door.rs`.
-const IPV4: &[u8] = b"4";
-const IPV6: &[u8] = b"6";
+pub(crate) const IPV4: &[u8] = b"4";
+pub(crate) const IPV6: &[u8] = b"6";
 
 /// Where to listen, and the workload's port that it leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,15 +4,16 @@ mod container;
 mod places;
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sluicegate_certs::java_key_store;
 
-pub use self::container::{Inside, Keeper};
+pub use self::container::{Inside, Keeper, found_mounts};
 use self::places::{SYSTEM_BUNDLES, SYSTEM_JAVA_STORES};
 use crate::capture::{Mount, Plan, TrustFile};
 use crate::exit;
@@ -147,6 +148,23 @@ pub fn extend(
     plan.mounts.extend(mounts);
     plan.set_env.extend(variables);
     Ok(warning)
+}
+
+/// Writes files into a folder, where everybody may read them.
+///
+/// # Errors
+/// What the system says.
+pub fn write(files: Vec<TrustFile>, folder: &Path) -> io::Result<()> {
+    for file in files {
+        let content = match file.base64 {
+            Some(text) => BASE64.decode(text).map_err(io::Error::other)?,
+            None => file.text.unwrap_or_default().into_bytes(),
+        };
+        let path = folder.join(file.name);
+        fs::write(&path, content)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o644))?;
+    }
+    Ok(())
 }
 
 fn text(name: &str, content: String) -> TrustFile {

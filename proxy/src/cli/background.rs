@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use rustix::process::Signal;
 
-use super::{SealOptions, ready_line, seal};
+use super::{SealOptions, keeper, ready_line, seal};
 use crate::attach::Found;
 use crate::background;
 use crate::container::Container;
@@ -33,19 +33,25 @@ pub(super) struct GateOptions {
 /// Serves the container that a hook or a plugin was told of, in a session of its own.
 pub(super) fn serve(options: &GateOptions) -> Result<u8, InstanceError> {
     background::leave_session();
-    seal(&options.seal, found(options)?, |instance, ready| {
+    let found = found(options)?;
+    let keeper = if options.seal.trust { Some(keeper(&found, None)?) } else { None };
+    seal(&options.seal, found, keeper, |instance, ready| {
         let said =
             writeln!(io::stdout(), "{}", ready_line(instance, ready)).and_then(|()| io::stdout().flush());
         if said.is_err() {
-            // Who started it has gone, and nobody would end it.
-            if let Err(error) = rustix::process::kill_process(rustix::process::getpid(), Signal::TERM) {
-                tracing::error!(%error, "a gate that nobody waits for goes on");
-            }
+            end_this();
         }
         if let Err(error) = background::let_go() {
             tracing::error!(%error, "the runtime's streams stay open");
         }
     })
+}
+
+/// Ends this gate as its operator would: who started it has gone, and nobody would end it.
+pub(super) fn end_this() {
+    if let Err(error) = rustix::process::kill_process(rustix::process::getpid(), Signal::TERM) {
+        tracing::error!(%error, "a gate that nobody waits for goes on");
+    }
 }
 
 fn found(options: &GateOptions) -> Result<Found, InstanceError> {

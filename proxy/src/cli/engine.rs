@@ -13,24 +13,24 @@ use crate::report;
 
 /// Runs a container behind a gate; returns the exit code.
 pub(super) fn run(
-    engine: Engine,
-    arguments: Vec<OsString>,
+    container: (Engine, Vec<OsString>),
     instance: InstanceOptions,
+    trust: bool,
     announce: &AnnounceOptions,
 ) -> u8 {
-    engine_run::ended(sealed(engine, arguments, instance, announce))
+    engine_run::ended(sealed(container, instance, trust, announce))
 }
 
 fn sealed(
-    engine: Engine,
-    arguments: Vec<OsString>,
+    (engine, arguments): (Engine, Vec<OsString>),
     mut instance: InstanceOptions,
+    trust: bool,
     announce: &AnnounceOptions,
 ) -> Result<u8, EngineRunError> {
     if instance.log.as_deref() == Some("-".as_ref()) {
         return Err(EngineRunError::Log);
     }
-    let wanted = Wanted::read(engine, arguments)?;
+    let wanted = Wanted::read(engine, arguments, trust)?;
     let name = match instance.name.take().or_else(|| parse_name(wanted.name()?).ok()) {
         Some(name) => name,
         None => {

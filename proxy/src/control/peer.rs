@@ -38,8 +38,10 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn of(stream: &UnixStream) -> Self {
-        let actor = stream.peer_cred().map_err(|_| PeerError::Unknown).and_then(|peer| judge(&peer));
+    /// Who has connected; from the network namespace of the process `home` alone, a folder of /proc.
+    pub(super) fn of(stream: &UnixStream, home: &str) -> Self {
+        let peer = stream.peer_cred().map_err(|_| PeerError::Unknown);
+        let actor = peer.and_then(|peer| judge(&peer, home));
         Self { actor, follows: Arc::default() }
     }
 
@@ -53,7 +55,7 @@ impl Peer {
     }
 }
 
-fn judge(peer: &UCred) -> Result<Actor, PeerError> {
+fn judge(peer: &UCred, home: &str) -> Result<Actor, PeerError> {
     let uid = peer.uid();
     if uid != 0 && uid != rustix::process::getuid().as_raw() {
         return Err(PeerError::OtherUser(uid));
@@ -62,7 +64,7 @@ fn judge(peer: &UCred) -> Result<Actor, PeerError> {
     // A second line of defence: the workload of `run` has our user, and does not see the socket's folder.
     // A process that has ended since it connected is refused, unless its number was given to another of
     // ours in between, which the workload cannot bring about from its own PID namespace.
-    match (network(&pid.to_string()), network("self")) {
+    match (network(&pid.to_string()), network(home)) {
         (Ok(theirs), Ok(ours)) if theirs == ours => Ok(Actor::Peer { uid, pid: Some(pid) }),
         _ => Err(PeerError::OtherNetwork),
     }
@@ -82,9 +84,11 @@ mod tests {
     #[tokio::test]
     async fn one_of_ours_may() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        let actor = Peer::of(&ours).actor.unwrap();
+        let actor = Peer::of(&ours, "self").actor.unwrap();
         let uid = rustix::process::getuid().as_raw();
         assert_eq!(actor, Actor::Peer { uid, pid: Some(std::process::id().cast_signed()) });
+        let nobody = Peer::of(&ours, "0").actor;
+        assert_eq!(nobody.unwrap_err(), PeerError::OtherNetwork, "where home is not known, nobody is");
     }
 
     #[test]

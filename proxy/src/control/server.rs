@@ -56,15 +56,16 @@ impl ControlSocket {
     ) -> io::Result<()> {
         let listener = UnixListener::from_std(self.listener.try_clone()?)?;
         let router = guarded(routes::router(controller));
+        let home = Arc::from(&*self.home);
         tokio::select! {
-            () = accept_all(&listener, &router) => {}
+            () = accept_all(&listener, &router, &home) => {}
             () = shutdown => {}
         }
         Ok(())
     }
 }
 
-async fn accept_all(listener: &UnixListener, router: &Router) {
+async fn accept_all(listener: &UnixListener, router: &Router, home: &Arc<str>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     // Aborts what it holds when it is dropped.
     let mut connections = JoinSet::new();
@@ -73,9 +74,9 @@ async fn accept_all(listener: &UnixListener, router: &Router) {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let router = router.clone();
+                let (router, home) = (router.clone(), Arc::clone(home));
                 connections.spawn(async move {
-                    serve_connection(stream, router).await;
+                    serve_connection(stream, router, &home).await;
                     drop(place);
                 });
             }
@@ -89,8 +90,8 @@ async fn accept_all(listener: &UnixListener, router: &Router) {
 
 /// One request and its answer. Clients connect again for the next; that costs them nothing, and leaves
 /// no idle connection to be watched.
-async fn serve_connection(stream: UnixStream, router: Router) {
-    let peer = Peer::of(&stream);
+async fn serve_connection(stream: UnixStream, router: Router, home: &str) {
+    let peer = Peer::of(&stream, home);
     if let Err(reason) = &peer.actor {
         tracing::warn!(%reason, "a process may not use the control socket");
     }

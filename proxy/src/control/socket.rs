@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::Pid;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 32;
@@ -22,6 +23,8 @@ const LOCK_ATTEMPTS_MAX: usize = 16;
 pub struct ControlSocket {
     pub(super) listener: UnixListener,
     path: PathBuf,
+    /// The process from whose network namespace it may be used, as a folder of /proc.
+    pub(super) home: String,
     /// Locked as long as the instance lives, and unlocked by the kernel however it ends: whether a
     /// socket's file is a dead instance's is known and not guessed.
     _lock: File,
@@ -44,7 +47,12 @@ impl ControlSocket {
         // Nobody can connect before it listens, and then the mode stands.
         fs::set_permissions(path, Permissions::from_mode(0o600))?;
         rustix::net::listen(&socket, BACKLOG)?;
-        Ok(Self { listener: socket.into(), path: path.to_owned(), _lock: lock })
+        Ok(Self { listener: socket.into(), path: path.to_owned(), home: "self".to_owned(), _lock: lock })
+    }
+
+    /// Has it used from the network namespace of another process instead of from ours.
+    pub fn asked_from(&mut self, process: Pid) {
+        self.home = process.as_raw_nonzero().to_string();
     }
 
     /// Where it is.

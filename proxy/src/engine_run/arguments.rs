@@ -6,6 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 
 use crate::container::Engine;
 
@@ -22,6 +23,16 @@ pub(super) struct Arguments {
     pub(super) name: Option<String>,
     /// The first of its options that opens a way out beside the network.
     pub(super) opening: Option<&'static str>,
+    /// Which of an image's platforms is meant.
+    pub(super) platform: Option<OsString>,
+    /// Whether an image that is not here is an error.
+    pub(super) is_never_pulled: bool,
+    /// Where something else is than in the image.
+    pub(super) covered: Vec<PathBuf>,
+    /// The first of its options by which it has other files than the image that is here.
+    pub(super) other_files: Option<&'static str>,
+    /// Whether who sits at it could leave it alone, by the engine's own keys.
+    pub(super) is_attended: bool,
 }
 
 /// An option that a sealed container cannot have.
@@ -174,6 +185,22 @@ fn options(word: &[u8]) -> Result<Vec<(String, Option<OsString>)>, RefusedOption
 }
 
 impl Arguments {
+    /// The image, where there is one.
+    pub(super) fn image(&self) -> Option<&OsStr> {
+        self.command.iter().map(OsString::as_os_str).find(|word| *word != "--")
+    }
+
+    /// Refuses what cannot be together with trust in the files of the image.
+    pub(super) fn with_files_of_image(self) -> Result<Self, RefusedOption> {
+        match self.other_files {
+            Some(option) => {
+                let hint = "leave it out, or --trust; pull the image beforehand";
+                Err(RefusedOption { option: format!("{option} together with --trust"), hint })
+            }
+            None => Ok(self),
+        }
+    }
+
     fn place(&mut self, engine: Engine, name: &str, value: Option<OsString>) -> Result<(), RefusedOption> {
         // Podman writes the hosts of each container by itself, and of one that joins another no more than those.
         let by_engine = engine == Engine::Podman && name == "add-host";
@@ -186,6 +213,13 @@ impl Arguments {
             ("name", name) => self.name = name.map(str::to_owned),
             ("privileged", value) if value != Some("false") => self.opening = Some("--privileged"),
             ("pid", Some("host")) => self.opening = Some("--pid=host"),
+            ("interactive" | "tty", _) => self.is_attended = true,
+            ("platform", _) => self.platform = value.map(OsStr::to_owned),
+            ("pull", Some("never")) => self.is_never_pulled = true,
+            ("pull", how) if how != Some("missing") => self.other_files = Some("--pull"),
+            ("volumes-from", _) => self.other_files = Some("--volumes-from"),
+            ("rootfs", _) => self.other_files = Some("--rootfs"),
+            ("volume" | "mount" | "tmpfs", Some(value)) => self.covered.extend(covered(name, value)),
             _ => {}
         }
         // With Docker, a container that joins a namespace has the names of the one that holds it.
@@ -195,6 +229,19 @@ impl Arguments {
         list.push(option(name, value));
         Ok(())
     }
+}
+
+/// Where in the container the value of an option that mounts something leads to.
+fn covered(name: &str, value: &str) -> Option<PathBuf> {
+    let path = match name {
+        "volume" => value.split(':').nth(1).unwrap_or(value),
+        "tmpfs" => value.split(':').next()?,
+        _ => value.split(',').find_map(|part| match part.split_once('=') {
+            Some(("destination" | "dst" | "target", path)) => Some(path),
+            _ => None,
+        })?,
+    };
+    Some(PathBuf::from(path))
 }
 
 /// An option in one word.
@@ -287,7 +334,31 @@ mod tests {
         assert_eq!(look(&["--name", "a", "--name=b", "i", "--name=c"]).name.as_deref(), Some("b"));
         assert_eq!(look(&["--privileged", "i"]).opening, Some("--privileged"));
         assert_eq!(look(&["--privileged=false", "--pid=container:x", "i"]).opening, None);
+        let files = look(&[
+            "-v",
+            "/a:/etc/ssl:ro",
+            "--tmpfs=/x:size=1m",
+            "--mount",
+            "type=bind,src=/a,dst=/y",
+            "-v=/z",
+            "i",
+        ]);
+        assert_eq!(files.covered, ["/etc/ssl", "/x", "/y", "/z"].map(PathBuf::from));
+        assert!(files.with_files_of_image().is_ok());
+        for other in [
+            &["--pull=always", "i"][..],
+            &["--volumes-from", "x", "i"],
+            &["--pull", "never", "--rootfs", "/r"],
+        ] {
+            let refused = look(other).with_files_of_image().unwrap_err();
+            assert!(refused.to_string().contains("with --trust"), "{refused}");
+        }
+        assert!(
+            look(&["--pull=missing", "--", "i"]).with_files_of_image().unwrap().image() == Some("i".as_ref())
+        );
         assert_eq!(look(&["--pid", "host", "i"]).opening, Some("--pid=host"));
+        assert!(look(&["--rm", "-t", "i"]).is_attended && look(&["--interactive", "i"]).is_attended);
+        assert!(!look(&["--rm", "i", "-t"]).is_attended);
         let odd = OsString::from_vec(b"-v=/\xff:/x".to_vec());
         let odd_written = OsString::from_vec(b"--volume=/\xff:/x".to_vec());
         assert_eq!(super::look(Engine::Docker, vec![odd]).unwrap().workload, [odd_written]);

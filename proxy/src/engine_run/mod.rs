@@ -16,12 +16,10 @@ use std::fs::{self, Permissions};
 use std::future::pending;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
@@ -32,7 +30,7 @@ use tokio::time::timeout;
 
 use self::arguments::{Arguments, look, option};
 pub use self::error::EngineRunError;
-use self::infra::Infra;
+use self::infra::{Image, Infra};
 use crate::background::{READY_DEADLINE, SAID_BYTES_MAX, ready};
 use crate::capture::Plan;
 use crate::causes::in_words;
@@ -44,6 +42,9 @@ use crate::{exit, folders};
 /// Where the workload's container has the certificates.
 const TRUST_FOLDER: &str = "/run/sluicegate";
 
+/// What the engines' programs exit with where it is they that failed, at any time.
+const ENGINE_FAILED: i32 = 125;
+
 /// How long the gate may take for its end: it has 5 s for its last records.
 const END_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -52,19 +53,30 @@ const END_DEADLINE: Duration = Duration::from_secs(10);
 pub struct Wanted {
     engine: Engine,
     arguments: Arguments,
+    /// Whether what its image trusts is to be mounted over.
+    trust: bool,
 }
 
 impl Wanted {
-    /// Reads what follows `--docker` or `--podman`: options, image, command.
+    /// Reads what follows `--docker` or `--podman`: options, image, command. With `trust` the container's files are
+    /// to have the gate's authority, too.
     ///
     /// # Errors
     /// [`EngineRunError::Option`] and [`EngineRunError::NoImage`].
-    pub fn read(engine: Engine, arguments: Vec<OsString>) -> Result<Self, EngineRunError> {
+    pub fn read(engine: Engine, arguments: Vec<OsString>, trust: bool) -> Result<Self, EngineRunError> {
         let arguments = look(engine, arguments)?;
-        if arguments.command.is_empty() {
+        if arguments.image().is_none() {
             return Err(EngineRunError::NoImage { engine });
         }
-        Ok(Self { engine, arguments })
+        let arguments = if trust { arguments.with_files_of_image()? } else { arguments };
+        Ok(Self { engine, arguments, trust })
+    }
+
+    /// The image whose files are to be looked at.
+    fn image(&self) -> Option<Image<'_>> {
+        let name = self.arguments.image().filter(|_| self.trust)?;
+        let Arguments { platform, is_never_pulled, .. } = &self.arguments;
+        Some(Image { name, platform: platform.as_deref(), is_never_pulled: *is_never_pulled })
     }
 
     /// The container's name, if it is to have one.
@@ -107,8 +119,8 @@ pub fn run(
         );
     }
     runtime.block_on(async {
-        let scratch = Scratch::new().map_err(system("make a folder for certificates"))?;
-        let infra = Infra::start(wanted.engine, name, &wanted.arguments.infra).await?;
+        let scratch = Scratch::new(wanted.trust).map_err(system("make a folder for certificates"))?;
+        let infra = Infra::start(wanted.engine, name, &wanted.arguments.infra, wanted.image()).await?;
         let mut gate = None;
         let ended = match begin(&infra, gate_options, &scratch, &mut gate).await {
             Ok(ready) => {
@@ -117,18 +129,20 @@ pub fn run(
             }
             Err(error) => Err(error),
         };
-        if let Some(container) = scratch.container() {
-            infra.kill(&container).await;
-        }
-        if let Err(error) = infra.remove().await {
-            tracing::error!(error = in_words(&error), "the gate may go on");
-        }
+        let is_over = matches!(ended, Ok(ended) if has_ended(ended, &wanted.arguments));
+        let workload = if is_over { None } else { scratch.container() };
+        infra.clear(workload.as_deref()).await;
         let closed = match gate {
             Some(gate) => end(gate).await,
             None => exit::OK,
         };
-        ended.map(|code| if code == exit::OK { closed } else { code })
+        ended.map(workload::code).map(|code| if code == exit::OK { closed } else { code })
     })
+}
+
+/// Whether the container has ended for sure, by how the engine's program did: it stayed to the end.
+fn has_ended(program: ExitStatus, arguments: &Arguments) -> bool {
+    !arguments.is_attended && program.code().is_some_and(|code| code != ENGINE_FAILED)
 }
 
 /// Starts a gate for the namespace, and waits until it serves. Returns what it says then.
@@ -139,7 +153,7 @@ async fn begin(
     gate: &mut Option<Child>,
 ) -> Result<Value, EngineRunError> {
     let mut command = Command::new("/proc/self/exe");
-    command.args(["attach", "--json"]).args(options).arg(scratch.authority_option()).arg(infra.target());
+    command.args(["attach", "--json"]).args(options).args(scratch.gate_options()).arg(infra.target());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
     // What the terminal sends is for the container, and the gate ends after it.
     command.process_group(0);
@@ -158,15 +172,15 @@ async fn begin(
     Err(EngineRunError::Gate { code: workload::code(status.map_err(failed)?).max(exit::NO) })
 }
 
-/// Runs the workload's container to its end, or to the gate's.
+/// Runs the workload's container to its end, or to the gate's. Returns how the engine's program ended.
 async fn behind(
     infra: &Infra,
     arguments: &Arguments,
     scratch: &Scratch,
     (mut signals, gate): (SignalsInfo<WithOrigin>, &mut Option<Child>),
-) -> Result<u8, EngineRunError> {
+) -> Result<ExitStatus, EngineRunError> {
     let mut command = Command::new(infra.engine.to_string());
-    command.arg("run").args(infra.joining()).args(scratch.options()?);
+    command.arg("run").args(infra.joining()).args(scratch.options(&arguments.covered)?);
     command.args(&arguments.workload).args(&arguments.command);
     if let Some(origin) = signals.pending().next() {
         return Err(EngineRunError::Interrupted { signal: u8::try_from(origin.signal).unwrap_or_default() });
@@ -193,7 +207,7 @@ async fn behind(
             client.wait().await
         }
     };
-    ended.map(workload::code).map_err(failed)
+    ended.map_err(failed)
 }
 
 /// Waits for the end of a gate whose namespace is gone; returns its exit code.
@@ -209,19 +223,26 @@ async fn end(mut gate: Child) -> u8 {
 }
 
 /// A folder of this run's own: what the container trusts is in it, and the container's id.
-struct Scratch(TempDir);
+struct Scratch {
+    folder: TempDir,
+    /// What goes over files of the image, where that is wanted.
+    over: Option<PathBuf>,
+}
 
 impl Scratch {
-    fn new() -> io::Result<Self> {
+    fn new(trust: bool) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("run-").tempdir_in(folders::runtime()?)?;
-        let scratch = Self(folder);
-        fs::create_dir(scratch.trust())?;
-        fs::set_permissions(scratch.trust(), Permissions::from_mode(0o755))?;
+        let over = trust.then(|| folder.path().join("over"));
+        let scratch = Self { folder, over };
+        for folder in [scratch.trust()].iter().chain(&scratch.over) {
+            fs::create_dir(folder)?;
+            fs::set_permissions(folder, Permissions::from_mode(0o755))?;
+        }
         Ok(scratch)
     }
 
     fn trust(&self) -> PathBuf {
-        self.0.path().join("trust")
+        self.folder.path().join("trust")
     }
 
     fn authority(&self) -> PathBuf {
@@ -229,12 +250,13 @@ impl Scratch {
     }
 
     fn id_file(&self) -> PathBuf {
-        self.0.path().join("container")
+        self.folder.path().join("container")
     }
 
-    /// The gate's option, by which its authority's certificate comes here.
-    fn authority_option(&self) -> OsString {
-        option("ca-file", Some(self.authority().as_os_str()))
+    /// The gate's options, by which its authority's certificate comes here, and what has it.
+    fn gate_options(&self) -> Vec<OsString> {
+        let over = self.over.iter().map(|folder| option("trust-into", Some(folder.as_os_str())));
+        over.chain([option("ca-file", Some(self.authority().as_os_str()))]).collect()
     }
 
     /// The workload's container, once the engine has made it.
@@ -242,8 +264,9 @@ impl Scratch {
         fs::read_to_string(self.id_file()).ok().filter(|id| !id.is_empty())
     }
 
-    /// The options of the workload's container by which it trusts the gate and is found.
-    fn options(&self) -> Result<Vec<OsString>, EngineRunError> {
+    /// The options of the workload's container by which it trusts the gate and is found. Where its own options have
+    /// something else than the image, nothing is put over that.
+    fn options(&self, covered: &[PathBuf]) -> Result<Vec<OsString>, EngineRunError> {
         let failed = |error| EngineRunError::System("write the certificates", error);
         let authority = fs::read_to_string(self.authority()).map_err(failed)?;
         let mut plan = Plan { trust_dir: TRUST_FOLDER.into(), ..Plan::default() };
@@ -251,24 +274,32 @@ impl Scratch {
         if let Some(warning) = extended.map_err(EngineRunError::Trust)? {
             tracing::warn!("{warning}");
         }
-        for file in plan.files {
-            let content = match file.base64 {
-                Some(text) => BASE64.decode(text).map_err(|error| failed(io::Error::other(error)))?,
-                None => file.text.unwrap_or_default().into_bytes(),
-            };
-            let path = self.trust().join(file.name);
-            fs::write(&path, content).map_err(failed)?;
-            // Whoever the container's users are.
-            fs::set_permissions(&path, Permissions::from_mode(0o644)).map_err(failed)?;
+        trust::write(plan.files, &self.trust()).map_err(failed)?;
+        let mut volumes = vec![volume(&self.trust(), Path::new(TRUST_FOLDER))];
+        for (file, over) in
+            self.over.as_deref().map_or(Ok(Vec::new()), trust::found_mounts).map_err(failed)?
+        {
+            if covered.iter().any(|folder| over.starts_with(folder)) {
+                tracing::warn!(file = %over.display(), "not from the image: it is left as it is");
+            } else {
+                volumes.push(volume(&file, &over));
+            }
         }
-        let mut volume = self.trust().into_os_string();
-        // Where SELinux is, containers may read it.
-        volume.push(format!(":{TRUST_FOLDER}:ro,z"));
         let cleared = PROXY_VARIABLES.iter().map(|name| format!("{name}="));
         let variables = plan.set_env.into_iter().map(|(name, value)| format!("{name}={value}"));
-        let mut options =
-            vec![option("cidfile", Some(self.id_file().as_os_str())), option("volume", Some(&volume))];
+        let mut options = vec![option("cidfile", Some(self.id_file().as_os_str()))];
+        options.extend(volumes);
         options.extend(cleared.chain(variables).map(|variable| option("env", Some(OsStr::new(&variable)))));
         Ok(options)
     }
+}
+
+/// The option by which a file or a folder is read in the container, there.
+fn volume(ours: &Path, there: &Path) -> OsString {
+    let mut volume = ours.as_os_str().to_owned();
+    volume.push(":");
+    volume.push(there);
+    // Where SELinux is, containers may read it.
+    volume.push(":ro,z");
+    option("volume", Some(&volume))
 }

@@ -2,10 +2,11 @@
 //! what they are to trust, until the gate ends.
 
 use std::collections::HashMap;
+use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use base64::Engine;
@@ -21,6 +22,9 @@ use crate::instance::InstanceError;
 /// The longest that the helper says: all bundles of a container, 6 MiB at most, as JSON.
 const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// The list of what goes over what, beside the files.
+const MOUNTS: &str = "mounts.json";
+
 /// Whose files are meant.
 #[derive(Clone, Debug)]
 pub struct Inside {
@@ -35,6 +39,8 @@ pub struct Inside {
 pub struct Keeper {
     socket: BufReader<UnixStream>,
     child: Child,
+    /// Where the files go instead, for another container of the same image.
+    folder: Option<PathBuf>,
 }
 
 /// What the helper is to look for.
@@ -66,11 +72,11 @@ struct Placed {
 
 impl Keeper {
     /// Starts the helper, which does nothing before [`Self::place`]. To be called with the privileges that it
-    /// needs.
+    /// needs. With a `folder`, the container's files are looked at and what would be mounted over them goes there.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(inside: &Inside) -> Result<Self, CaptureError> {
+    pub fn start(inside: &Inside, folder: Option<PathBuf>) -> Result<Self, CaptureError> {
         let (socket, child) = capture::start_helper("trust", |command| {
             command.args(["--process", &inside.pid.to_string()]);
             if let Some(root) = &inside.root {
@@ -79,7 +85,7 @@ impl Keeper {
             // It may outlive this process by a moment, and who reads our streams waits for their end.
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         })?;
-        Ok(Self { socket: BufReader::new(socket), child })
+        Ok(Self { socket: BufReader::new(socket), child, folder })
     }
 
     /// Has the container's programs trust `authority_pem` besides what they trusted. `namespace` is the network
@@ -96,6 +102,11 @@ impl Keeper {
         self.say(&search)?;
         let inventory: Inventory = self.answer()?;
         let plan = Plan { trust_dir, ..plan(&inventory, authority_pem).map_err(InstanceError::Trust)? };
+        if let Some(folder) = &self.folder {
+            // It has nothing to take off.
+            drop(self.child.kill().and_then(|()| self.child.wait()));
+            return leave(plan, folder).map_err(|error| InstanceError::System("write certificates", error));
+        }
         self.say(&plan)?;
         let Placed { placed } = self.answer()?;
         tracing::debug!(placed, "the container trusts the gate");
@@ -128,6 +139,21 @@ impl Drop for Keeper {
         }
         drop(self.child.wait());
     }
+}
+
+/// Writes the plan's files, and then which go over what.
+fn leave(plan: Plan, folder: &Path) -> io::Result<()> {
+    super::write(plan.files, folder)?;
+    fs::write(folder.join(MOUNTS), serde_json::to_vec(&plan.mounts)?)
+}
+
+/// What a keeper with this folder has found: each file, and which of the container's it goes over.
+///
+/// # Errors
+/// There is nothing yet, or something else.
+pub fn found_mounts(folder: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
+    let mounts: Vec<Mount> = serde_json::from_slice(&fs::read(folder.join(MOUNTS))?)?;
+    Ok(mounts.into_iter().map(|mount| (folder.join(mount.file), mount.over)).collect())
 }
 
 fn silent(error: io::Error) -> InstanceError {

@@ -107,15 +107,18 @@ fn a_podman_container_is_judged_from_its_first_instruction_and_leaves_nothing() 
 fn a_rootless_podman_container_is_sealed_by_its_user_in_one_command() {
     let world = World::new("run-rootless");
     let yard = Yard::new(&world);
+    fill_with_bundles(&yard);
     let policy = yard.policy();
     let requests = two_requests();
     let script = format!(
         "sluicegate run --policy {policy} --podman {IMAGE} sh -c \"{requests}\"
+        sluicegate run --policy {policy} --trust --podman {IMAGE} sh -c \
+            'unset SSL_CERT_FILE CURL_CA_BUNDLE; curl -sS https://{HOST}/'
         podman ps --all --quiet"
     );
     let outcome = yard.rootless_podman(&script);
-    assert!(outcome.stdout.ends_with(&two_answers()), "{outcome:?}");
-    assert_eq!(yard.site.requests().len(), 1);
+    assert!(outcome.stdout.ends_with(&format!("{}{ANSWER}", two_answers())), "{outcome:?}");
+    assert_eq!(yard.site.requests().len(), 2);
     assert_no_folder_left(&world.home().join("run/sluicegate"));
 }
 
@@ -230,4 +233,82 @@ fn a_command_that_is_told_to_stop_beforehand_starts_no_container() {
     let outcome = running.wait();
     assert_eq!((outcome.code(), &*outcome.stdout), (143, ""), "{outcome:?}");
     assert_nothing_left(&yard, "docker");
+}
+
+/// Where an image like Debian has what its programs trust, and one of Python's.
+const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+const CERTIFI: &str = "/app/.venv/lib/python3.12/site-packages/certifi/cacert.pem";
+
+/// Puts bundles into the file system that images are made of, before there is one.
+fn fill_with_bundles(yard: &Yard<'_>) {
+    for path in [BUNDLE, CERTIFI] {
+        let file = yard.files().join(path.trim_start_matches('/'));
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::copy(BUNDLE, &file).unwrap();
+    }
+}
+
+/// Runs a container whose programs have no variable and trust the gate, by the bundle of its image.
+#[track_caller]
+fn assert_trusts_by_its_files(yard: &Yard<'_>, engine: &str) {
+    let run = |gate: &[&str], told: &[&str]| yard.job(line(yard, gate, &format!("--{engine}"), told)).run();
+    let ask = format!("unset SSL_CERT_FILE CURL_CA_BUNDLE; curl -sS https://{HOST}/");
+    let alone = run(&[], &["--rm", IMAGE, "sh", "-c", &ask]);
+    assert!(!alone.status.success(), "without --trust the bundle is the image's: {alone:?}");
+    let script = format!(
+        "{ask}; echo; for file in {BUNDLE} {CERTIFI}; do busybox grep -c BEGIN $file; echo x 2>/dev/null >> $file || \
+         echo read-only; done; ls /pause"
+    );
+    let outcome = run(&["--trust", "--name", "trusting"], &["--rm", IMAGE, "sh", "-c", &script]);
+    let count = fs::read_to_string(BUNDLE).unwrap().matches("BEGIN CERTIFICATE").count() + 1;
+    let seen = format!("{ANSWER}\n{count}\nread-only\n{count}\nread-only\n");
+    assert_eq!(outcome.stdout, seen, "{outcome:?}");
+    assert!(outcome.stderr.contains("/pause"), "what waits is in the other container: {outcome:?}");
+    assert_nothing_left(yard, engine);
+    yard.job([engine, "volume", "ls", "--quiet"]).run().assert_stdout("");
+}
+
+#[test]
+fn t03_a_docker_container_trusts_the_gate_by_the_bundle_of_its_image() {
+    let world = World::new("run-trust");
+    let yard = Yard::new(&world);
+    fill_with_bundles(&yard);
+    let _docker = Docker::start(&yard);
+    assert_trusts_by_its_files(&yard, "docker");
+    let run = |gate: &[&str], told: &[&str]| yard.job(line(&yard, gate, "--docker", told)).run();
+
+    // An image that makes volumes, runs as somebody else, in a folder, by a command of its own.
+    let files = shown(&yard.files());
+    let changes = "--change 'VOLUME /data' --change 'USER 65534:65534' --change 'WORKDIR /app' \
+                   --change 'ENTRYPOINT [\"sh\", \"-c\"]' --change 'CMD [\"pwd; ls /sys/class/net\"]'";
+    yard.shell(&format!("tar -C {files} -c . | docker import {changes} - own")).run().assert_success();
+    run(&["--trust"], &["--rm", "own"]).assert_stdout("/app\nlo\n");
+    assert_nothing_left(&yard, "docker");
+    yard.job(["docker", "volume", "ls", "--quiet"]).run().assert_stdout("");
+
+    // What the operator mounts is theirs.
+    let ours = world.file("trust/own.pem", "mine");
+    let mount = format!("{}:{BUNDLE}", shown(&ours));
+    let outcome = run(&["--trust"], &["--rm", "-v", &mount, IMAGE, "cat", BUNDLE]);
+    assert_eq!((&*outcome.stdout, outcome.code()), ("mine", 0), "{outcome:?}");
+    assert!(outcome.stderr.contains("not from the image"), "{outcome:?}");
+
+    let pulled = run(&["--trust"], &["--rm", "--pull=always", IMAGE, "true"]);
+    assert_complains(&pulled, 64, &["--pull together with --trust", "hint: "]);
+    let none = run(&["--trust"], &["--rm", "--pull=never", "no-such-image", "true"]);
+    assert_complains(&none, 69, &["no-such-image", "hint: "]);
+    yard.shell("tar -C / -c bin/busybox | docker import - bare").run().assert_success();
+    let bare = run(&["--trust"], &["--rm", "bare", "/bin/busybox", "echo", "it ran"]);
+    assert_complains(&bare, 69, &["no certificate bundle", "hint: "]);
+    assert_eq!(bare.stdout, "");
+    assert_nothing_left(&yard, "docker");
+}
+
+#[test]
+fn t03_a_podman_container_trusts_the_gate_by_the_bundle_of_its_image() {
+    let world = World::new("run-trust-podman");
+    let yard = Yard::new(&world);
+    fill_with_bundles(&yard);
+    yard.install_podman("crun");
+    assert_trusts_by_its_files(&yard, "podman");
 }

@@ -56,6 +56,19 @@ impl<'world> Pod<'world> {
             .env("SSL_CERT_FILE", world.path("trust/ca.pem"))
     }
 
+    /// The gate's process, which the sidecar has started.
+    fn gate_of(&self, sidecar: &Running<'_>) -> String {
+        let found = self.yard.job(["pgrep", "-P", &sidecar.pid().to_string()]).run();
+        found.assert_success().stdout.trim().to_owned()
+    }
+
+    /// Ends a gate by force, and waits until it has ended.
+    fn kill(&self, gate: &str) {
+        self.yard.job(["kill", "-9", gate]).run().assert_success();
+        let process = format!("/proc/{gate}/exe");
+        wait_until("the end of a gate", Duration::from_secs(10), || std::fs::read_link(&process).is_err());
+    }
+
     fn interfaces(&self) -> String {
         let listed = self.yard.shell("ip -o link | cut -d: -f2 | cut -d@ -f1").run();
         listed.assert_success().stdout.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -72,8 +85,10 @@ fn a_pod_is_judged_and_closed_when_its_sidecar_is_killed() {
     pod.app(&two_requests()).run().assert_stdout(&two_answers());
     assert_judged(&pod.yard, &pod.yard.log("pod"));
 
-    // The thread that stays behind holds no more than the others: nothing.
-    let tasks = format!("grep -h ^Cap /proc/{}/task/*/status | sort -u", gate.pid());
+    // The threads that stay behind hold no more than the gate's: nothing.
+    let process = pod.gate_of(&gate);
+    let tasks =
+        format!("grep -h ^Cap /proc/{}/task/*/status /proc/{process}/task/*/status | sort -u", gate.pid());
     let capabilities = pod.yard.shell(&tasks).run();
     let none = |line: &str| line.ends_with("\t0000000000000000");
     assert!(capabilities.assert_success().stdout.lines().all(none), "{capabilities:?}");
@@ -87,6 +102,9 @@ fn a_pod_is_judged_and_closed_when_its_sidecar_is_killed() {
 
     gate.signal(Signal::SIGKILL);
     gate.wait();
+    // The gate ends with who started it.
+    let process = format!("/proc/{process}/exe");
+    wait_until("the end of the gate", Duration::from_secs(10), || std::fs::read_link(&process).is_err());
     assert_eq!(pod.interfaces(), "lo");
     pod.app(&probes(&destinations)).run().assert_stdout("");
     let after = pod.app("curl -sS -m 5 https://api.example.com/").run();
@@ -94,6 +112,63 @@ fn a_pod_is_judged_and_closed_when_its_sidecar_is_killed() {
     assert_eq!(world.arrivals(), before, "nothing leaves without a gate");
     // Not even with another one: what led out is gone.
     assert_complains(&pod.sidecar(&[]).run(), 64, &["none besides lo to take over", "hint: ", "anew"]);
+}
+
+#[test]
+fn a_gate_that_is_killed_is_started_again_in_its_pod_with_the_same_authority() {
+    let world = World::new("sidecar-heals");
+    let pod = Pod::new(&world);
+    let sidecar = pod.serving(&["--publish", "0.0.0.0:8081:9000"]);
+    let authority = || std::fs::read_to_string(world.path("trust/ca.pem")).unwrap();
+    let before = authority();
+    pod.app(&two_requests()).run().assert_stdout(&two_answers());
+    let server = "import socket\nserver = socket.create_server(('::', 9000), family=socket.AF_INET6, dualstack_ipv6=True)\n\
+                  print('listening', flush=True)\nwhile True:\n client = server.accept()[0]\n client.sendall(b'it is me\\n')\n client.close()";
+    let mut app = world.job(world.gate_namespace(), ["/usr/bin/python3", "-c", server]).spawn();
+    app.wait_for_output("listening");
+    let mut gates = vec![pod.gate_of(&sidecar)];
+    for _ in 0..2 {
+        pod.kill(gates.last().unwrap());
+        // The connection waits for the next gate.
+        pod.app(&two_requests()).run().assert_stdout(&two_answers());
+        assert_eq!(authority(), before);
+        assert_eq!(pod.interfaces(), "lo");
+        pod.yard.job(["sluicegate", "status", "get", "--instance", "pod"]).run().assert_success();
+        let heard = world.origin_namespace().enter(|| {
+            let address = SocketAddr::from((GATE_IPV4, 8081));
+            let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let mut heard = String::new();
+            stream.read_to_string(&mut heard).unwrap();
+            heard
+        });
+        assert_eq!(heard, "it is me\n");
+        gates.push(pod.gate_of(&sidecar));
+    }
+    gates.sort();
+    gates.dedup();
+    assert_eq!(gates.len(), 3, "each is another process: {gates:?}");
+    assert_eq!(pod.yard.site.requests().len(), 3);
+    let arrivals = world.arrivals();
+    assert_eq!((arrivals.udp, arrivals.icmp, arrivals.other), (0, 0, 0), "nothing else left meanwhile");
+
+    // One that cannot start is tried again until it can.
+    let policy = world.path("sluicegate.toml");
+    let good = std::fs::read_to_string(&policy).unwrap();
+    std::fs::write(&policy, "alowed_hosts = []").unwrap();
+    pod.kill(&pod.gate_of(&sidecar));
+    let closed = pod.app(&format!("curl -sS -m 2 https://{HOST}/")).run();
+    assert!(!closed.status.success(), "{closed:?}");
+    std::fs::write(&policy, good).unwrap();
+    pod.app(&format!("curl -sS --retry 9 --retry-all-errors https://{HOST}/")).run().assert_success();
+    assert_eq!(pod.yard.site.requests().len(), 4);
+
+    sidecar.signal(Signal::SIGTERM);
+    let outcome = sidecar.wait();
+    outcome.assert_success();
+    assert!(outcome.stderr.matches("the gate is started again").count() >= 4, "{outcome:?}");
+    let log = pod.yard.log("pod");
+    assert_eq!(log.last().unwrap()["action"], "stopped", "{log:#?}");
 }
 
 #[test]
@@ -276,6 +351,12 @@ fn a_docker_container_that_joins_a_sidecar_has_its_way_out_and_no_other() {
     assert!(!answers.contains("172.30.0"), "{answers}");
     assert_eq!(sent_on_bridges(&world), judged, "only what the policy allows leaves");
 
+    // The gate is a child of the container's first process, and comes again.
+    let kill = "kill -9 $(pgrep -P $(docker inspect -f '{{.State.Pid}}' egress))";
+    docker(&yard, kill);
+    assert_eq!(in_app(&yard, &two_requests()), (two_answers(), true));
+    wait_for_health(&yard);
+
     // In by the address of the machine, and by its loopback.
     let ca = std::fs::read_to_string(world.path("trust/ca.pem")).unwrap();
     yard.job(["curl", "-sS", "-m", "10", "http://127.0.0.1:8080/ca.pem"]).run().assert_stdout(&ca);
@@ -327,4 +408,56 @@ fn the_commands_of_the_guide_start_a_sidecar_and_what_joins_it() {
     outcome.assert_success();
     assert!(outcome.stdout.contains("hello from the origin"), "{outcome:?}");
     assert_eq!(yard.site.requests().len(), 1);
+}
+
+/// A sidecar that is slow to start, a service that waits for its health, and one that does not. Each says first which
+/// interfaces there are.
+const PROJECT: &str = r#"
+services:
+  gate:
+    image: sluicegate
+    entrypoint: [/busybox, sh, -c, "/busybox sleep 3; exec sluicegate sidecar --name gate --policy $POLICY --state /run/state --ca-file /trust/ca.pem"]
+    cap_add: [NET_ADMIN, SYS_ADMIN]
+    tmpfs: [/run]
+    volumes: ["/bin/busybox:/busybox:ro", "$POLICY:$POLICY:ro", "$CA:$CA:ro", "$TRUST:/trust"]
+    healthcheck: { test: [CMD, sluicegate, status, get], interval: 1s, retries: 60 }
+  waits:
+    image: $IMAGE
+    network_mode: "service:gate"
+    depends_on: { gate: { condition: service_healthy } }
+    environment: { SSL_CERT_FILE: /trust/ca.pem }
+    volumes: ["$TRUST:/trust:ro"]
+    command: [sh, -c, "echo $$(ls /sys/class/net); $REQUESTS; exec sleep 3600"]
+  early:
+    image: $IMAGE
+    network_mode: "service:gate"
+    command: [sh, -c, "echo $$(ls /sys/class/net); exec sleep 3600"]
+"#;
+
+#[test]
+fn what_waits_for_the_sidecars_health_is_sealed_from_its_first_instruction_and_what_does_not_is_not() {
+    let world = World::new("sidecar-order");
+    let yard = Yard::new(&world);
+    let _docker = Docker::start_with_networks(&yard);
+    let project = [
+        ("$POLICY", yard.policy()),
+        ("$CA", shown(&world.origin_ca_file())),
+        ("$TRUST", shown(&world.path("trust"))),
+        ("$IMAGE", IMAGE.to_owned()),
+        ("$REQUESTS", two_requests().replace('\\', "\\\\").replace('"', "\\\"")),
+    ];
+    let text = project.iter().fold(PROJECT.to_owned(), |text, (name, value)| text.replace(name, value));
+    let file = shown(&world.file("project.yaml", text));
+    yard.job(["docker-compose", "-p", "order", "-f", &file, "up", "-d"]).run().assert_success();
+    let said = |service: &str| {
+        yard.job(["docker-compose", "-p", "order", "-f", &file, "logs", "--no-color", service]).run().stdout
+    };
+    wait_until("the answers", Duration::from_secs(30), || said("waits").contains("403"));
+    let waits = said("waits");
+    for line in ["lo", "hello from the origin", "403"] {
+        assert!(waits.lines().any(|said| said.ends_with(&format!("| {line}"))), "{line:?} in {waits}");
+    }
+    assert!(!waits.contains("eth0"), "{waits}");
+    assert_eq!(yard.site.requests().len(), 1);
+    assert!(said("early").contains("eth0"), "which is why the others are to wait: {}", said("early"));
 }

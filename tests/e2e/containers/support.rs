@@ -141,8 +141,8 @@ impl<'world> Yard<'world> {
             {script}"
         );
         let job = self.world.job(self.world.gate_namespace(), ["sh", "-c", &script]);
-        let outcome =
-            job.env("PATH", self.search_path()).env("XDG_RUNTIME_DIR", self.world.home().join("run")).run();
+        let job = job.deadline(DEADLINE).env("PATH", self.search_path());
+        let outcome = job.env("XDG_RUNTIME_DIR", self.world.home().join("run")).run();
         outcome.assert_success();
         outcome
     }
