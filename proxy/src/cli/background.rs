@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use super::{SealOptions, ready_line, seal};
 use crate::attach::Found;
 use crate::background;
+use crate::capture::Interfaces;
 use crate::container::Container;
 use crate::instance::InstanceError;
 
@@ -33,7 +34,7 @@ pub(super) struct GateOptions {
 /// Serves the container that a hook or a plugin was told of, in a session of its own.
 pub(super) fn serve(options: &GateOptions) -> Result<u8, InstanceError> {
     background::leave_session();
-    seal(&options.seal, found(options)?, |instance, ready| {
+    seal(&options.seal, (found(options)?, Interfaces::Refused), |instance, ready| {
         let said =
             writeln!(io::stdout(), "{}", ready_line(instance, ready)).and_then(|()| io::stdout().flush());
         if said.is_err() {
