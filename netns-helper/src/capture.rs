@@ -35,7 +35,7 @@ pub(crate) fn capture() -> Result<Capture, Failure> {
 /// The same, but the interfaces stay for what comes in by them. Where there are none, it is the same.
 pub(crate) fn capture_beside_interfaces() -> Result<Capture, Failure> {
     let routing = Routing::open()?;
-    let interfaces = routing.ways_out()?;
+    let interfaces = routing.ways_in()?;
     if interfaces.is_empty() {
         return capture();
     }

@@ -79,6 +79,22 @@ impl Routing {
         Ok(links)
     }
 
+    /// The same, but fails where one of them could bring in what was sent inside, which would count as begun outside:
+    /// a tun device, a tunnel that ends here, a bridge of containers within the container.
+    pub(crate) fn ways_in(&self) -> Result<Vec<LinkMessage>, Failure> {
+        let links = self.ways_out()?;
+        let inner: Vec<String> = links.iter().filter(|link| !leads_elsewhere(link)).map(name).collect();
+        if inner.is_empty() {
+            return Ok(links);
+        }
+        Err(Failure::new(
+            Kind::Usage,
+            "interfaces",
+            format!("what comes in by {} could have been sent by the workload", inner.join(", ")),
+        )
+        .hint("an interface that stays has its other end in another network namespace, or is hardware"))
+    }
+
     /// Takes in all that the kernel has of something.
     pub(crate) fn list<T>(
         &self,
@@ -154,10 +170,10 @@ impl Routing {
     fn lead_bound_to_loopback(&self, interface: u32) -> Result<(), Failure> {
         let metric = BOUND_METRIC.saturating_add(interface);
         let handle = &self.handle;
-        let route4 = route4(interface).priority(metric).build();
-        self.bounded(handle.route().add(route4).replace().execute(), "no IPv4 route of an interface")?;
-        let route6 = route6(interface).priority(metric).build();
-        self.bounded(handle.route().add(route6).replace().execute(), "no IPv6 route of an interface")
+        let route4 = handle.route().add(route4(interface).priority(metric).build()).replace();
+        let route6 = handle.route().add(route6(interface).priority(metric).build()).replace();
+        self.bounded(async { if_usable(route4.execute().await) }, "no IPv4 route of an interface")?;
+        self.bounded(async { if_usable(route6.execute().await) }, "no IPv6 route of an interface")
     }
 
     /// Adds a rule of each family.
@@ -199,6 +215,18 @@ pub(crate) fn unless_there(result: Result<(), rtnetlink::Error>) -> Result<(), r
     }
 }
 
+/// An interface that is down (ENETDOWN), or is without IPv6 (EACCES), has nothing sent by it.
+fn if_usable(result: Result<(), rtnetlink::Error>) -> Result<(), rtnetlink::Error> {
+    match result {
+        Err(rtnetlink::Error::NetlinkError(message))
+            if [-libc::ENETDOWN, -libc::EACCES].contains(&message.raw_code()) =>
+        {
+            Ok(())
+        }
+        result => result,
+    }
+}
+
 /// Container runtimes switch IPv6 off in a namespace without an IPv6 network. /proc/sys/net is that of
 /// the calling thread's network namespace.
 fn switch_ipv6_on(interface: &str) -> Result<(), Failure> {
@@ -236,6 +264,18 @@ fn is_a_way_out(link: &LinkMessage) -> bool {
     let loopback = link.header.index == LOOPBACK_INDEX && link.header.flags.contains(LinkFlags::Loopback);
     let idle_tunnel = is_tunnel(link) && !up && !moved_in;
     !loopback && !idle_tunnel
+}
+
+/// Whether its other end, or what it stands on, is not in this namespace.
+fn leads_elsewhere(link: &LinkMessage) -> bool {
+    let is_virtual = link.attributes.iter().any(|attribute| match attribute {
+        LinkAttribute::LinkInfo(information) => {
+            information.iter().any(|part| matches!(part, LinkInfo::Kind(_)))
+        }
+        _ => false,
+    });
+    let other_end = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::LinkNetNsId(_));
+    !is_virtual || link.attributes.iter().any(other_end)
 }
 
 fn is_tunnel(link: &LinkMessage) -> bool {
@@ -285,6 +325,16 @@ mod tests {
     fn loopback_and_idle_fallback_tunnels_lead_nowhere() {
         assert!(!is_a_way_out(&link(1, LinkFlags::Loopback, vec![])));
         assert!(!is_a_way_out(&link(2, LinkFlags::empty(), vec![kind(InfoKind::IpIp)])));
+    }
+
+    #[test]
+    fn an_interface_whose_other_end_is_inside_does_not_lead_elsewhere() {
+        let elsewhere = LinkAttribute::LinkNetNsId(0);
+        assert!(leads_elsewhere(&link(2, LinkFlags::Up, vec![kind(InfoKind::Veth), elsewhere])));
+        assert!(leads_elsewhere(&link(2, LinkFlags::Up, vec![])), "hardware");
+        for inner in [InfoKind::Veth, InfoKind::Tun, InfoKind::Bridge, InfoKind::Vxlan] {
+            assert!(!leads_elsewhere(&link(2, LinkFlags::Up, vec![kind(inner)])));
+        }
     }
 
     #[test]

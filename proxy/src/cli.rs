@@ -62,7 +62,7 @@ enum Command {
     /// Run a command in a sealed network namespace of its own; needs no root
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunOptions),
-    /// Seal an existing network namespace that holds nothing but `lo`, until SIGTERM
+    /// Seal an existing network namespace, until SIGTERM
     #[command(after_help = ATTACH_EXAMPLES)]
     Attach(AttachOptions),
     /// Seal the network namespace that this is in, for others to join
@@ -131,12 +131,14 @@ Examples:
                                         (a container, by `docker run` with options of its own)";
 
 const ATTACH_EXAMPLES: &str = "\
+The namespace holds nothing but `lo`; or its interfaces stay for what comes in (--keep-interface).
 The rules stay when sluicegate ends: nothing leaves the namespace until it is attached again.
 With docker:NAME or podman:NAME it ends when the container does. The instance then has the
 container's name, and the first 12 digits of its id as container id, unless they are given.
 
 Examples:
   sluicegate attach docker:jail --policy sluicegate.toml --ca-file ca.pem
+  sluicegate attach docker:web --keep-interface --policy sluicegate.toml --ca-file ca.pem
   sluicegate attach /run/netns/jail --policy sluicegate.toml --ca-file ca.pem
   sluicegate attach pid:4711 --json --log -";
 
