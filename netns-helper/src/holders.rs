@@ -4,8 +4,8 @@
 //! **Invariant:** a process that could not be looked at is not taken for a harmless one.
 
 use crate::failure::{Failure, Kind};
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,8 @@ const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
 /// How often all processes are looked at, should each time one have ended before it could be. A look takes
 /// milliseconds.
 const LOOKS_MAX: usize = 32;
+/// What is read of the list of packet sockets: its head, and the first one.
+const PACKET_TABLE_LIMIT: u64 = 512;
 /// Changes rules and routes, and makes interfaces by which something would come in.
 const NET_ADMIN: Power = Power { number: 12, name: "CAP_NET_ADMIN" };
 /// Writes frames to an interface (packet(7)), which no chain of ours sees.
@@ -86,7 +88,15 @@ pub(crate) fn refuse(allow_net_raw: bool) -> Result<Option<String>, Failure> {
 /// Fails where a packet socket is open in the current network namespace: whoever has it needs no capability any more.
 pub(crate) fn refuse_packet_sockets(allow_net_raw: bool) -> Result<Option<String>, Failure> {
     const PATH: &str = "/proc/self/net/packet";
-    let table = fs::read_to_string(PATH).map_err(|error| unreadable(PATH).because(error))?;
+    let failed = |error| unreadable(PATH).because(error);
+    let file = match File::open(PATH) {
+        Ok(file) => file,
+        // A kernel without packet sockets.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut table = String::new();
+    file.take(PACKET_TABLE_LIMIT).read_to_string(&mut table).map_err(failed)?;
     if table.lines().nth(1).is_none() {
         return Ok(None);
     }

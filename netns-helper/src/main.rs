@@ -22,6 +22,7 @@ mod kept_ruleset;
 mod mount_table;
 mod mounts;
 mod nft;
+mod nft_expressions;
 mod plan;
 mod process;
 mod routes;
