@@ -15,12 +15,11 @@ use std::path::Path;
 
 const STEP: &str = "network namespace";
 
-/// Enters the namespace at `path`, for good. Where it belongs to another user
+/// Enters the namespace that was opened at `path`, for good. Where it belongs to another user
 /// namespace, that one is entered first: there the uid that made it has every capability, and
 /// nobody needs to be root.
-pub(crate) fn enter(path: &Path) -> Result<(), Failure> {
-    let namespace = open(path)?;
-    if same(&namespace, "/proc/self/ns/net")? {
+pub(crate) fn enter(namespace: &File, path: &Path) -> Result<(), Failure> {
+    if same(namespace, "/proc/self/ns/net")? {
         return Err(Failure::new(
             Kind::Usage,
             STEP,
@@ -28,7 +27,7 @@ pub(crate) fn enter(path: &Path) -> Result<(), Failure> {
         )
         .hint("capturing it would cut the host off; name the container's namespace"));
     }
-    let owner = owner(&namespace)?;
+    let owner = owner(namespace)?;
     if same(&owner, "/proc/self/ns/user")? {
         require_capabilities()?;
     } else {
@@ -42,11 +41,25 @@ pub(crate) fn enter(path: &Path) -> Result<(), Failure> {
             .hint("run as the uid that started the container, or as root with CAP_SYS_ADMIN")
         })?;
     }
-    setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(|errno| {
+    setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|errno| {
         Failure::new(Kind::Privilege, STEP, "the namespace cannot be entered")
             .because(errno)
             .hint("setns needs CAP_SYS_ADMIN")
     })
+}
+
+/// Refuses a namespace that belongs to another user namespace than ours: what its processes may do is told by their
+/// capabilities in that one, and not by those that /proc shows of processes outside of it.
+pub(crate) fn refuse_foreign(namespace: &File) -> Result<(), Failure> {
+    if same(&owner(namespace)?, "/proc/self/ns/user")? {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Kind::Usage,
+        STEP,
+        "it belongs to another user namespace, as those of rootless containers do",
+    )
+    .hint("--keep-interface is for containers of root's; start this one with --network none"))
 }
 
 /// The current network namespace's name as the kernel writes it, `net:[INODE]`.
@@ -56,7 +69,8 @@ pub(crate) fn current() -> Result<String, Failure> {
     })
 }
 
-fn open(path: &Path) -> Result<File, Failure> {
+/// Opens the network namespace at `path`.
+pub(crate) fn open(path: &Path) -> Result<File, Failure> {
     // Not blocking, should it be a pipe.
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
     let file = opened.map_err(|error| {

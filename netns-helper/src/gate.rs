@@ -20,6 +20,8 @@ const STEP: &str = "handover";
 const PROTOCOL: u32 = 2;
 /// The longest plan: a merged trust bundle and a Java store are some hundred KiB each.
 const PLAN_LIMIT: usize = 8 << 20;
+/// Interfaces that are named; a container has one or two.
+const INTERFACES_MAX: usize = 16;
 /// How long the gate may take to say go, and to take what it is sent.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -32,6 +34,10 @@ pub(crate) struct Ready {
     exclusive: bool,
     /// The namespace's own addresses, on which its servers are reached.
     own_addresses: [IpAddr; 2],
+    /// The interfaces that stayed, as far as they fit into the line.
+    interfaces: Vec<String>,
+    /// Who could send past the rules by one, where that was allowed.
+    pub(crate) way_past: Option<String>,
     /// Microseconds from the helper's start to the last route.
     attach_us: u64,
 }
@@ -46,6 +52,8 @@ impl Ready {
             namespace,
             exclusive: capture.exclusive,
             own_addresses: [OWN_V4.into(), OWN_V6.into()],
+            interfaces: capture.interfaces.iter().take(INTERFACES_MAX).cloned().collect(),
+            way_past: None,
             attach_us,
         }
     }

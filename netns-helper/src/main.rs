@@ -6,6 +6,7 @@
     reason = "fork, descriptors by number, libnftnl and a few system calls have no safe form"
 )]
 
+mod addresses;
 mod attach;
 mod capture;
 mod container;
@@ -14,11 +15,14 @@ mod failure;
 mod fence;
 mod file_tree;
 mod gate;
+mod holders;
 mod init;
 mod interfaces;
+mod kept_ruleset;
 mod mount_table;
 mod mounts;
 mod nft;
+mod nft_expressions;
 mod plan;
 mod process;
 mod routes;
@@ -57,6 +61,8 @@ enum Verb {
         #[arg(long)]
         namespace: PathBuf,
         #[command(flatten)]
+        interfaces: InterfaceOptions,
+        #[command(flatten)]
         gate: GateOptions,
     },
     /// Moves the interfaces of our own namespace into a private one, captures what is left, hands both over,
@@ -75,6 +81,17 @@ enum Verb {
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
+}
+
+/// What may be in an existing namespace besides lo.
+#[derive(Args, Clone, Copy, Debug)]
+struct InterfaceOptions {
+    /// Leaves interfaces there for what comes in; without it a namespace with one is refused.
+    #[arg(long)]
+    keep_interface: bool,
+    /// Begins even where a process could write frames to them.
+    #[arg(long, requires = "keep_interface")]
+    allow_net_raw: bool,
 }
 
 /// What the gate says to all.
@@ -135,7 +152,9 @@ fn main() -> ExitCode {
     }
     let began = Instant::now();
     let done = match &cli.verb {
-        Verb::Attach { namespace, gate: options } => attach(&gate, *options, namespace, began).map(|()| 0),
+        Verb::Attach { namespace, interfaces, gate: options } => {
+            attach(&gate, *options, (namespace, *interfaces), began).map(|()| 0)
+        }
         Verb::Sidecar { gate: options } => sidecar::sidecar(&gate, *options, began).map(|()| 0),
         Verb::Trust(options) => trust::keep(&gate, options).map(|()| 0),
         Verb::Run { command, gate: options } => run::run(&gate, *options, command, began),
@@ -149,11 +168,28 @@ fn main() -> ExitCode {
     }
 }
 
-fn attach(gate: &Gate, options: GateOptions, namespace: &Path, began: Instant) -> Result<(), Failure> {
-    attach::enter(namespace)?;
+fn attach(
+    gate: &Gate,
+    options: GateOptions,
+    (path, interfaces): (&Path, InterfaceOptions),
+    began: Instant,
+) -> Result<(), Failure> {
+    let namespace = attach::open(path)?;
+    if interfaces.keep_interface {
+        attach::refuse_foreign(&namespace)?;
+    }
+    attach::enter(&namespace, path)?;
     let door = options.open_door()?;
-    let capture = capture::capture()?;
-    gate.ready(&Ready::new(&capture, attach::current()?, began), &capture, &[door.as_ref()])
+    let (capture, way_past) = if interfaces.keep_interface {
+        let holder = holders::refuse(interfaces.allow_net_raw)?;
+        let socket = holders::refuse_packet_sockets(interfaces.allow_net_raw)?;
+        (capture::capture_beside_interfaces()?, holder.or(socket))
+    } else {
+        (capture::capture()?, None)
+    };
+    let mut ready = Ready::new(&capture, attach::current()?, began);
+    ready.way_past = way_past;
+    gate.ready(&ready, &capture, &[door.as_ref()])
 }
 
 /// Says it to the terminal, when there is no gate to say it to.

@@ -1,18 +1,16 @@
-//! Sends the table to the kernel as one netlink batch: there entirely or not at all.
+//! Sends our tables to the kernel as one netlink batch: there entirely or not at all.
 
 use crate::failure::{Failure, Kind};
-use crate::ruleset::{self, Term, Transport};
-use nftnl::expr::{Expression, IcmpCode, Immediate, Register, RejectionType, Verdict};
-use nftnl::nftnl_sys as sys;
-use nftnl::{
-    Batch, Chain, ChainType, FinalizedBatch, MsgType, NlMsg, Policy, ProtoFamily, Rule, Table, nft_expr,
+use crate::nft_expressions::{Direction, FlaggedTable, NoTrack, Tproxy};
+use crate::ruleset::{self, Connection, Term, Transport};
+use nftnl::expr::{
+    IcmpCode, Icmpv6HeaderField, Immediate, Payload, Register, RejectionType, TransportHeaderField, Verdict,
 };
+use nftnl::{Batch, Chain, FinalizedBatch, MsgType, ProtoFamily, Rule, Table, nft_expr};
 use nix::sys::socket::{MsgFlags, recv};
-use std::ffi::{CStr, c_void};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::ptr::NonNull;
 use std::time::Duration;
 
 const STEP: &str = "nftables rules";
@@ -20,9 +18,18 @@ const STEP: &str = "nftables rules";
 pub(crate) const LOOPBACK_INDEX: u32 = 1;
 /// `NFT_TABLE_F_OWNER` (Linux 5.12): while our socket lives, nobody else changes the table.
 const OWNER: u32 = 2;
-/// `NFT_TABLE_F_PERSIST` (Linux 6.9): the table outlives the socket. OWNER is never asked for
-/// without it, since the rules would then go with the gate.
+/// `NFT_TABLE_F_PERSIST` (Linux 6.9): the table outlives the socket. For a table that stays, OWNER is never asked
+/// for without it, since the rules would then go with the gate.
 const PERSIST: u32 = 4;
+/// The bits of a TCP header's flags that say whether it opens a connection (RFC 9293 section 3.1), and where in the
+/// header they are.
+const TCP_FIN_SYN_RST_ACK: u8 = 0x17;
+const TCP_SYN: u8 = 0x02;
+const TCP_FLAGS_OFFSET: u32 = 13;
+/// `NF_CT_STATE_BIT(IP_CT_NEW)` (linux/netfilter/nf_conntrack_common.h).
+const STATE_NEW: u32 = 8;
+/// `IP_CT_DIR_REPLY`, likewise.
+const DIRECTION_REPLY: u8 = 1;
 /// Acks come with the call; the deadline is for a kernel that sends fewer than it promised.
 const ACK_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -35,11 +42,11 @@ pub(crate) struct Installed {
     pub(crate) exclusive: bool,
 }
 
-/// Replaces our table, if there is one, by the rules for listeners on `port`.
-pub(crate) fn install(port: u16) -> Result<Installed, Failure> {
-    match send(&batch(port, OWNER | PERSIST)) {
+/// Replaces those of our tables that are there by these.
+pub(crate) fn install(tables: &[ruleset::Table]) -> Result<Installed, Failure> {
+    match send(&batch(tables, OWNER | PERSIST)) {
         Ok(owner) => Ok(Installed { owner, exclusive: true }),
-        Err(Refused::ByKernel(libc::EOPNOTSUPP | libc::EINVAL)) => send(&batch(port, 0))
+        Err(Refused::ByKernel(libc::EOPNOTSUPP | libc::EINVAL)) => send(&batch(tables, 0))
             .map(|owner| Installed { owner, exclusive: false })
             .map_err(Refused::into_failure),
         Err(refused) => Err(refused.into_failure()),
@@ -72,35 +79,43 @@ impl Refused {
             }
             _ => Failure::new(Kind::Privilege, STEP, "the kernel refused the rules")
                 .because(io::Error::from_raw_os_error(code))
-                .hint("the kernel needs CONFIG_NFT_TPROXY, CONFIG_NFT_CT and CONFIG_NFT_REJECT_INET, as modules or built in"),
+                .hint("the kernel needs CONFIG_NFT_TPROXY, CONFIG_NFT_CT and CONFIG_NFT_REJECT_INET, as modules or built in; --keep-interface needs Linux 5.12 too"),
         }
     }
 }
 
-fn batch(port: u16, flags: u32) -> FinalizedBatch {
+/// `staying` are the flags of tables that stay.
+fn batch(tables: &[ruleset::Table], staying: u32) -> FinalizedBatch {
     let mut batch = Batch::new();
-    // Within the one transaction: make sure that it exists, delete it with its contents, make it anew.
-    batch.add(&FlaggedTable(0), MsgType::Add);
-    batch.add(&FlaggedTable(0), MsgType::Del);
-    batch.add(&FlaggedTable(flags), MsgType::Add);
-    let table = Table::new(ruleset::TABLE, ProtoFamily::Inet);
-    for ours in ruleset::chains(port) {
-        let mut chain = Chain::new(ours.name, &table);
-        chain.set_type(ChainType::Filter);
-        chain.set_hook(ours.hook, ours.priority);
-        chain.set_policy(Policy::Drop);
-        batch.add(&chain, MsgType::Add);
-        for line in ours.rules {
-            let mut rule = Rule::new(&chain);
-            for term in line.terms {
-                add_term(&mut rule, term);
-            }
-            // A comment that libnftnl finds too long is left out: it is for the reader alone.
-            rule.set_comment(line.comment).unwrap_or_default();
-            batch.add(&rule, MsgType::Add);
+    for ours in tables {
+        let flagged = |flags| FlaggedTable { name: ours.name, flags };
+        // Within the one transaction: make sure that it exists, delete it with its contents, make it anew.
+        batch.add(&flagged(0), MsgType::Add);
+        batch.add(&flagged(0), MsgType::Del);
+        batch.add(&flagged(if ours.stays { staying } else { OWNER }), MsgType::Add);
+        let table = Table::new(ours.name, ProtoFamily::Inet);
+        for chain in &ours.chains {
+            add_chain(&mut batch, &table, chain);
         }
     }
     batch.finalize()
+}
+
+fn add_chain(batch: &mut Batch, table: &Table, ours: &ruleset::Chain) {
+    let mut chain = Chain::new(ours.name, table);
+    chain.set_type(ours.kind);
+    chain.set_hook(ours.hook, ours.priority);
+    chain.set_policy(ours.policy);
+    batch.add(&chain, MsgType::Add);
+    for line in &ours.rules {
+        let mut rule = Rule::new(&chain);
+        for term in &line.terms {
+            add_term(&mut rule, *term);
+        }
+        // A comment that libnftnl finds too long is left out: it is for the reader alone.
+        rule.set_comment(line.comment).unwrap_or_default();
+        batch.add(&rule, MsgType::Add);
+    }
 }
 
 fn add_term(rule: &mut Rule<'_>, term: Term) {
@@ -112,6 +127,10 @@ fn add_term(rule: &mut Rule<'_>, term: Term) {
         Term::ToLoopback => {
             rule.add_expr(&nft_expr!(meta oif));
             rule.add_expr(&nft_expr!(cmp == LOOPBACK_INDEX));
+        }
+        Term::FromOutside => {
+            rule.add_expr(&nft_expr!(meta iif));
+            rule.add_expr(&nft_expr!(cmp != LOOPBACK_INDEX));
         }
         Term::Is(transport) => {
             rule.add_expr(&nft_expr!(meta l4proto));
@@ -141,19 +160,30 @@ fn add_term(rule: &mut Rule<'_>, term: Term) {
             rule.add_expr(&nft_expr!(payload tcp dport));
             rule.add_expr(&nft_expr!(cmp == port.to_be()));
         }
+        Term::OpensConnection => opens_connection(rule),
+        Term::Icmp6(kind) => icmp6(rule, kind),
+        Term::Of(connection) => add_connection(rule, connection),
+        Term::Marked(mark) => {
+            rule.add_expr(&nft_expr!(meta mark));
+            rule.add_expr(&nft_expr!(cmp == mark));
+        }
+        Term::Mark(mark) => {
+            rule.add_expr(&Immediate::new(mark, Register::Reg1));
+            rule.add_expr(&nft_expr!(meta mark set));
+        }
         Term::NoTrack => rule.add_expr(&NoTrack),
         Term::Count => rule.add_expr(&nft_expr!(counter)),
         Term::Capture4(port) => {
             family(rule, libc::NFPROTO_IPV4);
             rule.add_expr(&Immediate::new(Ipv4Addr::LOCALHOST.octets(), Register::Reg1));
             rule.add_expr(&Immediate::new(port.to_be(), Register::Reg2));
-            rule.add_expr(&Tproxy { family: libc::NFPROTO_IPV4 });
+            rule.add_expr(&Tproxy { family: family_number(libc::NFPROTO_IPV4) });
         }
         Term::Capture6(port) => {
             family(rule, libc::NFPROTO_IPV6);
             rule.add_expr(&Immediate::new(Ipv6Addr::LOCALHOST.octets(), Register::Reg1));
             rule.add_expr(&Immediate::new(port.to_be(), Register::Reg2));
-            rule.add_expr(&Tproxy { family: libc::NFPROTO_IPV6 });
+            rule.add_expr(&Tproxy { family: family_number(libc::NFPROTO_IPV6) });
         }
         Term::Accept => rule.add_expr(&Verdict::Accept),
         Term::Drop => rule.add_expr(&Verdict::Drop),
@@ -161,6 +191,44 @@ fn add_term(rule: &mut Rule<'_>, term: Term) {
             rule.add_expr(&Verdict::Reject(RejectionType::Icmp(IcmpCode::AdminProhibited)))
         }
         Term::RejectReset => rule.add_expr(&Verdict::Reject(RejectionType::TcpRst)),
+    }
+}
+
+fn opens_connection(rule: &mut Rule<'_>) {
+    // The crate says bits and means bytes.
+    let flags = TransportHeaderField::Raw { offset_bits: TCP_FLAGS_OFFSET, length_bits: 1 };
+    rule.add_expr(&Payload::Transport(flags));
+    rule.add_expr(&nft_expr!(bitwise mask TCP_FIN_SYN_RST_ACK, xor 0_u8));
+    rule.add_expr(&nft_expr!(cmp == TCP_SYN));
+}
+
+fn icmp6(rule: &mut Rule<'_>, kind: u8) {
+    family(rule, libc::NFPROTO_IPV6);
+    rule.add_expr(&nft_expr!(meta l4proto));
+    rule.add_expr(&nft_expr!(cmp == ICMP6_PROTOCOL));
+    rule.add_expr(&Payload::Transport(TransportHeaderField::Icmpv6(Icmpv6HeaderField::Type)));
+    rule.add_expr(&nft_expr!(cmp == kind));
+}
+
+fn add_connection(rule: &mut Rule<'_>, term: Connection) {
+    match term {
+        Connection::IsNew => {
+            rule.add_expr(&nft_expr!(ct state));
+            rule.add_expr(&nft_expr!(bitwise mask STATE_NEW, xor 0_u32));
+            rule.add_expr(&nft_expr!(cmp != 0_u32));
+        }
+        Connection::IsAnswered => {
+            rule.add_expr(&Direction);
+            rule.add_expr(&nft_expr!(cmp == DIRECTION_REPLY));
+        }
+        Connection::IsMarked(mark) => {
+            rule.add_expr(&nft_expr!(ct mark));
+            rule.add_expr(&nft_expr!(cmp == mark));
+        }
+        Connection::Mark(mark) => {
+            rule.add_expr(&Immediate::new(mark, Register::Reg1));
+            rule.add_expr(&nft_expr!(ct mark set));
+        }
     }
 }
 
@@ -230,76 +298,8 @@ fn acks(mut datagram: &[u8]) -> Vec<i32> {
 }
 
 const NLMSG_ERROR: u16 = 2;
-
-/// `tproxy to REG1:REG2`, which the nftnl crate lacks.
-struct Tproxy {
-    family: i32,
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "attribute numbers have 16 bits")]
-impl Expression for Tproxy {
-    fn to_expr(&self, _rule: &Rule<'_>) -> NonNull<sys::nftnl_expr> {
-        let expression = allocate(c"tproxy");
-        let set = |attribute: u32, value: u32| {
-            // SAFETY: the expression was just allocated, and the attributes of tproxy are 32-bit numbers.
-            unsafe { sys::nftnl_expr_set_u32(expression.as_ptr(), attribute as u16, value) };
-        };
-        set(sys::NFTNL_EXPR_TPROXY_FAMILY, u32::from(family_number(self.family)));
-        set(sys::NFTNL_EXPR_TPROXY_REG_ADDR, Register::Reg1.to_raw());
-        set(sys::NFTNL_EXPR_TPROXY_REG_PORT, Register::Reg2.to_raw());
-        expression
-    }
-}
-
-/// `notrack`, which the nftnl crate lacks.
-struct NoTrack;
-
-impl Expression for NoTrack {
-    fn to_expr(&self, _rule: &Rule<'_>) -> NonNull<sys::nftnl_expr> {
-        allocate(c"notrack")
-    }
-}
-
-fn allocate(name: &CStr) -> NonNull<sys::nftnl_expr> {
-    // SAFETY: the name is NUL-terminated; libnftnl answers NULL for a name it does not know.
-    let expression = unsafe { sys::nftnl_expr_alloc(name.as_ptr()) };
-    // Only for want of memory: both names are older than the libnftnl that is linked in.
-    NonNull::new(expression).unwrap_or_else(|| std::process::abort())
-}
-
-/// Our table with its flags, which the nftnl crate always writes as 0.
-struct FlaggedTable(u32);
-
-#[expect(clippy::cast_possible_truncation, reason = "attribute, message and flag numbers have 16 bits")]
-// SAFETY: a name of ten bytes and three numbers are far below the largest netlink message.
-unsafe impl NlMsg for FlaggedTable {
-    unsafe fn write(&self, buffer: *mut c_void, sequence: u32, message: MsgType) {
-        let kind = match message {
-            MsgType::Add => libc::NFT_MSG_NEWTABLE,
-            MsgType::Del => libc::NFT_MSG_DELTABLE,
-        };
-        // SAFETY: the caller hands in a buffer for the largest message (the trait's contract); the
-        // table lives from its allocation to its free below, and an absent one aborts.
-        unsafe {
-            let table =
-                NonNull::new(sys::nftnl_table_alloc()).unwrap_or_else(|| std::process::abort()).as_ptr();
-            sys::nftnl_table_set_u32(table, sys::NFTNL_TABLE_FAMILY as u16, ProtoFamily::Inet as u32);
-            sys::nftnl_table_set_str(table, sys::NFTNL_TABLE_NAME as u16, ruleset::TABLE.as_ptr());
-            if self.0 != 0 {
-                sys::nftnl_table_set_u32(table, sys::NFTNL_TABLE_FLAGS as u16, self.0);
-            }
-            let header = sys::nftnl_nlmsg_build_hdr(
-                buffer.cast(),
-                kind as u16,
-                ProtoFamily::Inet as u16,
-                libc::NLM_F_ACK as u16,
-                sequence,
-            );
-            sys::nftnl_table_nlmsg_build_payload(header.cast(), table);
-            sys::nftnl_table_free(table);
-        }
-    }
-}
+/// IANA's protocol number of ICMPv6.
+const ICMP6_PROTOCOL: u8 = 58;
 
 #[cfg(test)]
 mod tests {

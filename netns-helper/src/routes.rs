@@ -1,4 +1,5 @@
-//! What leads every packet of a namespace with nothing but `lo` to `lo`: addresses, routes, rules.
+//! What leads every packet of a namespace to `lo`, or, where interfaces stay, those that are to be captured:
+//! addresses, routes, rules.
 
 use crate::failure::{Failure, Kind};
 use crate::nft::LOOPBACK_INDEX;
@@ -9,7 +10,7 @@ use netlink_packet_route::address::AddressHeaderFlags;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{RouteScope, RouteType};
 use netlink_packet_route::rule::RuleAction;
-use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder, RuleAddRequest};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -19,6 +20,10 @@ const STEP: &str = "addresses and routes";
 /// Our routing table's number, and the place of the rule that leads to it: behind `local` (0).
 const ROUTE_TABLE: u32 = 59_877;
 const RULE_PREFERENCE: u32 = 100;
+/// Behind `main` (32766) and `default` (32767).
+const LAST_RULE_PREFERENCE: u32 = 40_000;
+/// Routes of other interfaces than `lo` stand behind those of `lo`, whose metric is 0, or 1024 for IPv6.
+const BOUND_METRIC: u32 = 2_000;
 /// Each request is answered by the kernel at once.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Interfaces, addresses, routes or neighbours of a namespace that are looked at: far more than a container has.
@@ -61,7 +66,10 @@ impl Routing {
                 others.join(", ")
             ),
         )
-        .hint("start the container with --network none"))
+        .hint(
+            "start the container with --network none; or attach with --keep-interface, which leaves them there \
+             for what comes in",
+        ))
     }
 
     /// The interfaces by which packets could leave.
@@ -69,6 +77,22 @@ impl Routing {
         let mut links = self.list(self.handle.link().get().execute(), "interfaces could not be listed")?;
         links.retain(is_a_way_out);
         Ok(links)
+    }
+
+    /// The same, but fails where one of them could bring in what was sent inside, which would count as begun outside:
+    /// a tun device, a tunnel that ends here, a bridge of containers within the container.
+    pub(crate) fn ways_in(&self) -> Result<Vec<LinkMessage>, Failure> {
+        let links = self.ways_out()?;
+        let inner: Vec<String> = links.iter().filter(|link| !leads_elsewhere(link)).map(name).collect();
+        if inner.is_empty() {
+            return Ok(links);
+        }
+        Err(Failure::new(
+            Kind::Usage,
+            "interfaces",
+            format!("what comes in by {} could have been sent by the workload", inner.join(", ")),
+        )
+        .hint("an interface that stays has its other end in another network namespace, or is hardware"))
     }
 
     /// Takes in all that the kernel has of something.
@@ -99,7 +123,28 @@ impl Routing {
 
     /// Brings `lo` up and routes every foreign address to it. Doing it again changes nothing.
     pub(crate) fn install(&self) -> Result<(), Failure> {
-        switch_ipv6_on()?;
+        for interface in ["all", "default", "lo"] {
+            switch_ipv6_on(interface)?;
+        }
+        self.lead_to_loopback()?;
+        self.add_rules(|| self.rule(RULE_PREFERENCE))
+    }
+
+    /// The same where interfaces stay: to `lo` goes what has the mark, and what no other route leads anywhere.
+    pub(crate) fn install_beside(&self, interfaces: &[LinkMessage], mark: u32) -> Result<(), Failure> {
+        // The interfaces keep what they have: without IPv6, they stay without.
+        switch_ipv6_on("lo")?;
+        self.lead_to_loopback()?;
+        for interface in interfaces {
+            self.lead_bound_to_loopback(interface.header.index)?;
+        }
+        // For what is sent from here alone, not for what comes in.
+        self.add_rules(|| self.rule(RULE_PREFERENCE).fw_mark(mark).input_interface("lo"))?;
+        self.add_rules(|| self.rule(LAST_RULE_PREFERENCE).input_interface("lo"))
+    }
+
+    /// Brings `lo` up, with addresses of its own, and fills our table.
+    fn lead_to_loopback(&self) -> Result<(), Failure> {
         let handle = &self.handle;
         self.bounded(
             handle.link().set(LinkUnspec::new_with_index(LOOPBACK_INDEX).up().build()).execute(),
@@ -114,27 +159,32 @@ impl Routing {
         self.bounded(async { unless_there(own6.execute().await) }, "no IPv6 address")?;
 
         // Without an own source address IPv4 would take the destination for it, and refuse itself.
-        let route4 = RouteMessageBuilder::<Ipv4Addr>::new()
-            .output_interface(LOOPBACK_INDEX)
-            .table_id(ROUTE_TABLE)
-            .kind(RouteType::Local)
-            .scope(RouteScope::Host)
-            .pref_source(OWN_V4)
-            .build();
+        let route4 = route4(LOOPBACK_INDEX).pref_source(OWN_V4).build();
         self.bounded(handle.route().add(route4).replace().execute(), "no IPv4 route")?;
-        let route6 = RouteMessageBuilder::<Ipv6Addr>::new()
-            .output_interface(LOOPBACK_INDEX)
-            .table_id(ROUTE_TABLE)
-            .kind(RouteType::Local)
-            .pref_source(OWN_V6)
-            .build();
-        self.bounded(handle.route().add(route6).replace().execute(), "no IPv6 route")?;
+        let route6 = route6(LOOPBACK_INDEX).pref_source(OWN_V6).build();
+        self.bounded(handle.route().add(route6).replace().execute(), "no IPv6 route")
+    }
 
-        let rule = || {
-            handle.rule().add().table_id(ROUTE_TABLE).priority(RULE_PREFERENCE).action(RuleAction::ToTable)
-        };
+    /// Of a socket that is bound to an interface, the kernel looks at that one's routes alone. It sends by `lo` all
+    /// the same, since that is what kind local says.
+    fn lead_bound_to_loopback(&self, interface: u32) -> Result<(), Failure> {
+        let metric = BOUND_METRIC.saturating_add(interface);
+        let handle = &self.handle;
+        let route4 = handle.route().add(route4(interface).priority(metric).build()).replace();
+        let route6 = handle.route().add(route6(interface).priority(metric).build()).replace();
+        self.bounded(async { if_usable(route4.execute().await) }, "no IPv4 route of an interface")?;
+        self.bounded(async { if_usable(route6.execute().await) }, "no IPv6 route of an interface")
+    }
+
+    /// Adds a rule of each family.
+    fn add_rules(&self, rule: impl Fn() -> RuleAddRequest) -> Result<(), Failure> {
         self.bounded(async { unless_there(rule().v4().execute().await) }, "no IPv4 routing rule")?;
         self.bounded(async { unless_there(rule().v6().execute().await) }, "no IPv6 routing rule")
+    }
+
+    /// A rule that leads to our table.
+    fn rule(&self, preference: u32) -> RuleAddRequest {
+        self.handle.rule().add().table_id(ROUTE_TABLE).priority(preference).action(RuleAction::ToTable)
     }
 
     /// Waits for the kernel's answer to `request`; `what` is said where it is a bad one.
@@ -165,18 +215,44 @@ pub(crate) fn unless_there(result: Result<(), rtnetlink::Error>) -> Result<(), r
     }
 }
 
+/// An interface that is down (ENETDOWN), or is without IPv6 (EACCES), has nothing sent by it.
+fn if_usable(result: Result<(), rtnetlink::Error>) -> Result<(), rtnetlink::Error> {
+    match result {
+        Err(rtnetlink::Error::NetlinkError(message))
+            if [-libc::ENETDOWN, -libc::EACCES].contains(&message.raw_code()) =>
+        {
+            Ok(())
+        }
+        result => result,
+    }
+}
+
 /// Container runtimes switch IPv6 off in a namespace without an IPv6 network. /proc/sys/net is that of
 /// the calling thread's network namespace.
-fn switch_ipv6_on() -> Result<(), Failure> {
-    for interface in ["all", "default", "lo"] {
-        let name = format!("ipv6/conf/{interface}/disable_ipv6");
-        settings::write(&name, "0").map_err(|error| {
-            Failure::new(Kind::Privilege, "IPv6", format!("/proc/sys/net/{name} cannot be set to 0"))
-                .because(error)
-                .hint("IPv4 and IPv6 are always captured together: the kernel must have IPv6, and /proc/sys must be writable, or the container be started with --sysctl net.ipv6.conf.all.disable_ipv6=0")
-        })?;
-    }
-    Ok(())
+fn switch_ipv6_on(interface: &str) -> Result<(), Failure> {
+    let name = format!("ipv6/conf/{interface}/disable_ipv6");
+    settings::write(&name, "0").map_err(|error| {
+        Failure::new(Kind::Privilege, "IPv6", format!("/proc/sys/net/{name} cannot be set to 0"))
+            .because(error)
+            .hint("IPv4 and IPv6 are always captured together: the kernel must have IPv6, and /proc/sys must be writable, or the container be started with --sysctl net.ipv6.conf.all.disable_ipv6=0")
+    })
+}
+
+/// Our table's route for every IPv4 address.
+fn route4(interface: u32) -> RouteMessageBuilder<Ipv4Addr> {
+    RouteMessageBuilder::<Ipv4Addr>::new()
+        .output_interface(interface)
+        .table_id(ROUTE_TABLE)
+        .kind(RouteType::Local)
+        .scope(RouteScope::Host)
+}
+
+/// Our table's route for every IPv6 address.
+fn route6(interface: u32) -> RouteMessageBuilder<Ipv6Addr> {
+    RouteMessageBuilder::<Ipv6Addr>::new()
+        .output_interface(interface)
+        .table_id(ROUTE_TABLE)
+        .kind(RouteType::Local)
 }
 
 /// Anything but `lo`, and but the idle tunnel devices that the kernel puts into every namespace while
@@ -188,6 +264,18 @@ fn is_a_way_out(link: &LinkMessage) -> bool {
     let loopback = link.header.index == LOOPBACK_INDEX && link.header.flags.contains(LinkFlags::Loopback);
     let idle_tunnel = is_tunnel(link) && !up && !moved_in;
     !loopback && !idle_tunnel
+}
+
+/// Whether its other end, or what it stands on, is not in this namespace.
+fn leads_elsewhere(link: &LinkMessage) -> bool {
+    let is_virtual = link.attributes.iter().any(|attribute| match attribute {
+        LinkAttribute::LinkInfo(information) => {
+            information.iter().any(|part| matches!(part, LinkInfo::Kind(_)))
+        }
+        _ => false,
+    });
+    let other_end = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::LinkNetNsId(_));
+    !is_virtual || link.attributes.iter().any(other_end)
 }
 
 fn is_tunnel(link: &LinkMessage) -> bool {
@@ -237,6 +325,16 @@ mod tests {
     fn loopback_and_idle_fallback_tunnels_lead_nowhere() {
         assert!(!is_a_way_out(&link(1, LinkFlags::Loopback, vec![])));
         assert!(!is_a_way_out(&link(2, LinkFlags::empty(), vec![kind(InfoKind::IpIp)])));
+    }
+
+    #[test]
+    fn an_interface_whose_other_end_is_inside_does_not_lead_elsewhere() {
+        let elsewhere = LinkAttribute::LinkNetNsId(0);
+        assert!(leads_elsewhere(&link(2, LinkFlags::Up, vec![kind(InfoKind::Veth), elsewhere])));
+        assert!(leads_elsewhere(&link(2, LinkFlags::Up, vec![])), "hardware");
+        for inner in [InfoKind::Veth, InfoKind::Tun, InfoKind::Bridge, InfoKind::Vxlan] {
+            assert!(!leads_elsewhere(&link(2, LinkFlags::Up, vec![kind(inner)])));
+        }
     }
 
     #[test]

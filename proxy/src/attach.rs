@@ -143,8 +143,10 @@ pub fn attach(
     let captured = match capture {
         Capture::Begun(mut helper) => {
             let captured = captured(&mut helper)?;
-            // The door's process would end with this one.
+            // The door's process would end with this one; and where interfaces stay, who is in there is to be looked at
+            // again.
             if captured.door.is_none()
+                && captured.ready.interfaces.is_empty()
                 && let Err(error) = handover::leave(&captured, instance.authority())
             {
                 tracing::warn!(error = in_words(&error), "the next process will have to attach anew");

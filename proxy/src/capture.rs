@@ -33,9 +33,32 @@ pub enum Target {
     /// A namespace made for this command, which runs in it.
     Run(Vec<OsString>),
     /// An existing namespace, by path.
-    Attach(PathBuf),
+    Attach(PathBuf, Interfaces),
     /// Our own namespace, after its interfaces have gone into a private one.
     Sidecar,
+}
+
+/// What an existing namespace may have besides `lo`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Interfaces {
+    /// Nothing: whatever leads out is refused.
+    #[default]
+    Refused,
+    /// Interfaces, which stay for what comes in, where no process could write frames to them.
+    Kept,
+    /// Interfaces, and processes with `CAP_NET_RAW`, which could.
+    KeptWithNetRaw,
+}
+
+impl Interfaces {
+    /// What the helper is told.
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Refused => &[],
+            Self::Kept => &["--keep-interface"],
+            Self::KeptWithNetRaw => &["--keep-interface", "--allow-net-raw"],
+        }
+    }
 }
 
 /// The sockets of a captured namespace. Whoever holds them needs no capability to use them.
@@ -96,6 +119,12 @@ pub struct Ready {
     pub exclusive: bool,
     /// The namespace's own addresses, IPv4 and IPv6, on which its servers are reached.
     pub own_addresses: [IpAddr; 2],
+    /// The interfaces that stayed for what comes in.
+    #[serde(default)]
+    pub interfaces: Vec<String>,
+    /// Who could send past the gate by one of them, where that was allowed.
+    #[serde(default)]
+    pub way_past: Option<String>,
     /// Microseconds from the helper's start to the last route.
     pub attach_us: u64,
 }
@@ -231,14 +260,16 @@ impl Helper {
     pub fn start(target: &Target, with_door: bool) -> Result<Self, CaptureError> {
         let verb = match target {
             Target::Run(_) => "run",
-            Target::Attach(_) => "attach",
+            Target::Attach(..) => "attach",
             Target::Sidecar => "sidecar",
         };
         let (socket, child) = start_helper(verb, |command| {
             command.arg("--wait").args(with_door.then_some("--door"));
             match target {
                 Target::Run(program) => command.arg("--").args(program),
-                Target::Attach(namespace) => command.arg("--namespace").arg(namespace),
+                Target::Attach(namespace, interfaces) => {
+                    command.arg("--namespace").arg(namespace).args(interfaces.arguments())
+                }
                 Target::Sidecar => command,
             };
         })?;

@@ -20,7 +20,7 @@ use sluicegate_wasm::Programs;
 use self::background::GateOptions;
 use self::hook::HookOptions;
 use crate::attach::{self, Capture, Found, Namespace, Trust};
-use crate::capture::{Helper, Ready, Target};
+use crate::capture::{Helper, Interfaces, Ready, Target};
 use crate::causes::in_words;
 use crate::cni::is_plugin_call;
 use crate::commands::{self, ControlCommand};
@@ -63,7 +63,7 @@ enum Command {
     /// Run a command in a sealed network namespace of its own; needs no root
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunOptions),
-    /// Seal an existing network namespace that holds nothing but `lo`, until SIGTERM
+    /// Seal an existing network namespace, until SIGTERM
     #[command(after_help = ATTACH_EXAMPLES)]
     Attach(AttachOptions),
     /// Seal the network namespace that this is in, for others to join
@@ -132,12 +132,14 @@ Examples:
                                         (a container, by `docker run` with options of its own)";
 
 const ATTACH_EXAMPLES: &str = "\
+The namespace holds nothing but `lo`; or its interfaces stay for what comes in (--keep-interface).
 The rules stay when sluicegate ends: nothing leaves the namespace until it is attached again.
 With docker:NAME or podman:NAME it ends when the container does. The instance then has the
 container's name, and the first 12 digits of its id as container id, unless they are given.
 
 Examples:
   sluicegate attach docker:jail --policy sluicegate.toml --ca-file ca.pem
+  sluicegate attach docker:web --keep-interface --policy sluicegate.toml --ca-file ca.pem
   sluicegate attach /run/netns/jail --policy sluicegate.toml --ca-file ca.pem
   sluicegate attach pid:4711 --json --log -";
 
@@ -222,11 +224,19 @@ struct AttachOptions {
     #[arg(value_parser = Namespace::parse)]
     namespace: Namespace,
     /// Attach again each time the container starts, until it is removed
-    #[arg(long)]
+    #[arg(long, conflicts_with = "keep_interface")]
     follow: bool,
     /// Leave what `--trust` would mount in this folder, and mount nothing; `run --trust` says this by itself
     #[arg(long, value_name = "DIR", hide = true, conflicts_with = "trust")]
     trust_into: Option<PathBuf>,
+    /// Leave the namespace its interfaces, for connections that come in: answers to them go out, what the workload
+    /// begins goes to the gate. Refused where a process in it has CAP_NET_RAW, CAP_NET_ADMIN or CAP_SYS_ADMIN; needs
+    /// root
+    #[arg(long, conflicts_with = "published")]
+    keep_interface: bool,
+    /// Begin even where a process has CAP_NET_RAW: it can send past the gate whatever it wants
+    #[arg(long, requires = "keep_interface")]
+    allow_net_raw: bool,
     #[command(flatten)]
     seal: SealOptions,
     #[command(flatten)]
@@ -358,7 +368,12 @@ fn attach(options: &AttachOptions) -> Result<u8, InstanceError> {
     let found = options.namespace.find().map_err(InstanceError::Container)?;
     let trusts = options.seal.trust || options.trust_into.is_some();
     let keeper = if trusts { Some(keeper(&found, options.trust_into.clone())?) } else { None };
-    seal(&options.seal, found, keeper, |instance, ready| {
+    let interfaces = match (options.keep_interface, options.allow_net_raw) {
+        (false, _) => Interfaces::Refused,
+        (true, false) => Interfaces::Kept,
+        (true, true) => Interfaces::KeptWithNetRaw,
+    };
+    seal(&options.seal, (found, interfaces), keeper, |instance, ready| {
         announce(instance, &options.announce, ready, &mut io::stdout());
         if let Err(error) = service_manager::ready() {
             tracing::error!(%error, "the service manager cannot be told that the gate serves");
@@ -410,17 +425,18 @@ fn supervised(options: &SidecarOptions) -> Result<u8, InstanceError> {
 /// Serves a namespace that was found, for its container where it is one's.
 fn seal(
     options: &SealOptions,
-    found: Found,
+    (found, interfaces): (Found, Interfaces),
     keeper: Option<Keeper>,
     started: impl FnOnce(&Instance, (&Ready, Option<PathBuf>)),
 ) -> Result<u8, InstanceError> {
     let settings = settings(&options.instance.of_container(found.container.as_ref()), false)?;
     let programs = settings.programs()?;
     let files = Files { policy: options.instance.policy.as_deref(), authority: options.ca_file.as_deref() };
-    let kept = kept(&found, &settings);
+    let kept = kept(&found, settings.published.is_empty() && interfaces == Interfaces::Refused);
     let (mut opened, capture) = Opened::new(settings, files, |door| match kept {
         Some(kept) => Ok((Capture::Kept(kept.captured), Some(kept.authority))),
-        None => Helper::start(&Target::Attach(found.path), door).map(|helper| (Capture::Begun(helper), None)),
+        None => Helper::start(&Target::Attach(found.path, interfaces), door)
+            .map(|helper| (Capture::Begun(helper), None)),
     })?;
     let (capture, authority) = capture;
     opened.authority = authority.unwrap_or(opened.authority);
@@ -431,17 +447,17 @@ fn seal(
     Ok(exit::OK)
 }
 
-/// What an earlier process of the instance left, where the same is to be served.
-fn kept(found: &Found, settings: &InstanceSettings) -> Option<Kept> {
+/// What an earlier process of the instance left, where it is as it is wanted.
+fn kept(found: &Found, is_wanted: bool) -> Option<Kept> {
     let kept = handover::find(&found.path).unwrap_or_else(|error| {
         tracing::warn!(error = in_words(&error), "attaching anew");
         None
     });
-    if settings.published.is_empty() {
+    if is_wanted {
         return kept;
     }
-    // There was none to publish before. What is kept owns the namespace's table: as long as it is open, nobody
-    // else can capture it.
+    // Nothing was published before, and no interface stayed. What is kept owns the namespace's table: as long as it
+    // is open, nobody else can capture it.
     if kept.is_some()
         && let Err(error) = handover::forget()
     {

@@ -446,6 +446,10 @@ impl Instance {
         }
         drop(entered);
         let (gate, ready) = (Arc::clone(&self.gate), captured.ready);
+        if let Some(way_past) = &ready.way_past {
+            tracing::warn!("{way_past}: what it sends as frames passes no gate and no log (--allow-net-raw)");
+            gate.log.control("way_past_allowed").set_detail(way_past.clone());
+        }
         Ok(Serving { runtime, ready, gate, places, _owner: captured.owner })
     }
 

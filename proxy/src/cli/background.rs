@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use super::{SealOptions, keeper, ready_line, seal};
 use crate::attach::Found;
 use crate::background;
+use crate::capture::Interfaces;
 use crate::container::Container;
 use crate::instance::InstanceError;
 
@@ -35,7 +36,7 @@ pub(super) fn serve(options: &GateOptions) -> Result<u8, InstanceError> {
     background::leave_session();
     let found = found(options)?;
     let keeper = if options.seal.trust { Some(keeper(&found, None)?) } else { None };
-    seal(&options.seal, found, keeper, |instance, ready| {
+    seal(&options.seal, (found, Interfaces::Refused), keeper, |instance, ready| {
         let said =
             writeln!(io::stdout(), "{}", ready_line(instance, ready)).and_then(|()| io::stdout().flush());
         if said.is_err() {

@@ -6,6 +6,7 @@ mod compose;
 mod doctor;
 mod engine_run;
 mod hook;
+mod keep_interface;
 mod names;
 mod plain;
 mod probes;

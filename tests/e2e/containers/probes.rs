@@ -21,13 +21,13 @@ const FILL: &str = "
 ";
 const PROGRAMS: &str = "/usr:/usr:ro";
 
-fn import(yard: &Yard<'_>, engine: &str) {
+pub(crate) fn import(yard: &Yard<'_>, engine: &str) {
     let script = format!("set -eu; set -- {} {engine}; {FILL}", shown(&yard.world.path("root/probes")));
     yard.shell(&script).run().assert_success();
 }
 
 /// The probes as the standard input of this command: which came by outside, and what the container was told.
-fn tried(yard: &Yard<'_>, probing: Job<'_>) -> (Vec<String>, Value) {
+pub(crate) fn tried(yard: &Yard<'_>, probing: Job<'_>) -> (Vec<String>, Value) {
     let watcher = yard.world.file("watcher.py", include_str!("watcher.py"));
     let mut watcher = yard.job(["/usr/bin/python3", &shown(&watcher)]).spawn();
     watcher.wait_for_output("watching");
@@ -41,7 +41,7 @@ fn tried(yard: &Yard<'_>, probing: Job<'_>) -> (Vec<String>, Value) {
 }
 
 #[track_caller]
-fn assert_sealed(yard: &Yard<'_>, way: &str, probing: Job<'_>) {
+pub(crate) fn assert_sealed(yard: &Yard<'_>, way: &str, probing: Job<'_>) {
     let (out, found) = tried(yard, probing);
     eprintln!("{way}: {} of {COUNT} out", out.len());
     assert!(out.is_empty(), "{way}: {out:?} of {found:#}");
@@ -55,12 +55,12 @@ fn attached<'world>(yard: &Yard<'world>, target: &str) -> Running<'world> {
     gate
 }
 
-fn waits(yard: &Yard<'_>, engine: &str, name: &str, options: &[&str]) {
+pub(crate) fn waits(yard: &Yard<'_>, engine: &str, name: &str, options: &[&str]) {
     let line = [engine, "run", "-d", "--name", name, "-v", PROGRAMS];
     yard.job([&line, options, &[IMAGE, "sleep", "3600"]].concat()).run().assert_success();
 }
 
-fn inside<'world>(yard: &Yard<'world>, engine: &str, name: &str) -> Job<'world> {
+pub(crate) fn inside<'world>(yard: &Yard<'world>, engine: &str, name: &str) -> Job<'world> {
     yard.job([engine, "exec", "-i", name, "python3", "-"])
 }
 

@@ -19,9 +19,9 @@ struct Known {
 const KNOWN: [Known; 10] = [
     // Opens any file of the machine's by its number (open_by_handle_at(2)).
     known(2, "DAC_READ_SEARCH", State::Problem),
-    // Changes rules and routes; there is still no interface to leave by.
+    // Changes rules and routes; unless interfaces were kept, there is still none to leave by.
     known(12, "NET_ADMIN", State::Warning),
-    // Forges and overhears packets of the container's own.
+    // Forges and overhears packets of the container's own, and writes frames to interfaces where there are any.
     known(13, "NET_RAW", State::Warning),
     known(16, "SYS_MODULE", State::Problem),
     known(17, "SYS_RAWIO", State::Problem),
@@ -54,6 +54,13 @@ impl Capabilities {
     /// What only `--privileged` gives together.
     pub(super) fn is_everything(self) -> bool {
         KNOWN.iter().filter(|known| known.state == State::Problem).all(|known| self.has(known.number))
+    }
+
+    /// Those by which a process sends by an interface what no rule has seen, by name.
+    pub(super) fn that_pass_rules(self) -> Vec<&'static str> {
+        const PASSING: [&str; 3] = ["NET_ADMIN", "NET_RAW", "SYS_ADMIN"];
+        let held = KNOWN.iter().filter(|known| self.has(known.number)).map(|known| known.name);
+        held.filter(|name| PASSING.contains(name)).collect()
     }
 
     /// Those that matter, by name, and how much the worst of them does.

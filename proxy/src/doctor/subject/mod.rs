@@ -102,12 +102,23 @@ pub(super) fn judge(subject: &Subject) -> Vec<Check> {
     match &subject.inhabitants {
         None => checks.insert(0, nobody()),
         Some(inhabitants) => {
+            if subject.leads_out() {
+                checks.push(process::keep_interface(inhabitants));
+            }
             checks.insert(0, somebody(inhabitants));
             checks.extend(process::judge(inhabitants));
             checks.extend(process::judge_files(inhabitants));
         }
     }
     checks
+}
+
+impl Subject {
+    /// Whether there is an interface to leave by.
+    fn leads_out(&self) -> bool {
+        let leads = |name: &String| name != "lo" && !IDLE_TUNNELS.contains(&name.as_str());
+        !self.own_network && self.interfaces.as_ref().is_ok_and(|names| names.iter().any(leads))
+    }
 }
 
 impl Inhabitants {
@@ -168,7 +179,7 @@ fn interfaces(found: &Found<Vec<String>>) -> Check {
     const ID: &str = "interfaces";
     const MEANING: &str =
         "what leaves by an interface does not pass the gate; `attach` refuses a namespace with one";
-    const REMEDY: &str = "start the container with --network none";
+    const REMEDY: &str = "start the container with --network none, or attach with --keep-interface";
     match found {
         Err(why) => unknown(ID, why, MEANING),
         Ok(names) => {

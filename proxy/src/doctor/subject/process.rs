@@ -99,6 +99,31 @@ fn dropping(names: &[&str]) -> String {
     format!("start the container with {}, or --cap-drop ALL", options.join(" "))
 }
 
+/// Whether `attach --keep-interface` would have it; asked where there is an interface.
+pub(super) fn keep_interface(inhabitants: &Inhabitants) -> Check {
+    const ID: &str = "keep_interface";
+    const MEANING: &str = "`attach --keep-interface` leaves interfaces to a container for what comes in, where nothing in it could \
+                           send past the rules";
+    if !inhabitants.of_our_user_namespace() {
+        let found = "its network belongs to a user namespace of its own";
+        return Check::not_ok(
+            State::Warning,
+            (ID, found),
+            MEANING,
+            "start the container with --network none",
+        );
+    }
+    let all = inhabitants
+        .statuses
+        .iter()
+        .fold(0, |all, status| all | status.effective.0 | status.permitted.0 | status.bounding.0);
+    let names = Capabilities(all).that_pass_rules();
+    if names.is_empty() {
+        return Check::ok(ID, "nothing in it could", MEANING);
+    }
+    Check::not_ok(State::Problem, (ID, names.join(", ")), MEANING, dropping(&names))
+}
+
 fn no_new_privileges(inhabitants: &Inhabitants) -> Check {
     const ID: &str = "no_new_privileges";
     const MEANING: &str = "without it, set-user-ID programs in the container gain what their owner may";

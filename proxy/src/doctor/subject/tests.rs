@@ -83,6 +83,27 @@ fn interfaces_are_a_problem_and_idle_tunnels_a_warning() {
 }
 
 #[test]
+fn an_interface_could_stay_where_nothing_passes_the_rules() {
+    let state = |interfaces: &[&str], bounding: u64, user: bool| {
+        let mut inhabitants = docker();
+        inhabitants.namespaces.user = Ok(user);
+        let status = &mut inhabitants.statuses[0];
+        (status.effective, status.permitted) = (Capabilities(0), Capabilities(0));
+        status.bounding = Capabilities(bounding);
+        let names = interfaces.iter().map(|name| String::from(*name)).collect();
+        let subject = Subject { own_network: false, interfaces: Ok(names), inhabitants: Some(inhabitants) };
+        judge(&subject).into_iter().find(|check| check.id == "keep_interface").map(|check| check.state)
+    };
+    assert_eq!(state(&["lo"], 1 << 13, true), None);
+    assert_eq!(state(&["lo", "sit0"], 1 << 13, true), None);
+    assert_eq!(state(&["lo", "eth0"], 0xa804_05fb, true), Some(State::Ok));
+    for capability in [12, 13, 21] {
+        assert_eq!(state(&["lo", "eth0"], 1 << capability, true), Some(State::Problem), "{capability}");
+    }
+    assert_eq!(state(&["lo", "eth0"], 0, false), Some(State::Warning));
+}
+
+#[test]
 fn capabilities_count_where_they_lead_out() {
     let with = |effective: u64, bounding: u64, no_new_privileges| {
         changed(|inhabitants| {
