@@ -14,7 +14,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// How much of a program's code is in its memory, in KiB.
 fn resident_code(pid: i32) -> u64 {
     let maps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
-    let mut lines = maps.lines().skip_while(|line| !(line.contains(" r-xp ") && line.ends_with("/sluicegate")));
+    let mut lines =
+        maps.lines().skip_while(|line| !(line.contains(" r-xp ") && line.ends_with("/sluicegate")));
     let resident = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
     resident.trim().trim_end_matches(" kB").parse().unwrap()
 }

@@ -232,7 +232,8 @@ fn what_was_kept_first_goes_where_it_is_too_much() {
         let origin = Origin::new(&case.engine, &[number; 32]);
         folder.add(&case.engine, &origin, &program(number.into())).unwrap();
     };
-    let numbers = || folder.list().0.iter().map(|(name, _)| name.get(..2).unwrap().to_owned()).collect::<Vec<_>>();
+    let numbers =
+        || folder.list().0.iter().map(|(name, _)| name.get(..2).unwrap().to_owned()).collect::<Vec<_>>();
     add(1);
     assert_eq!(numbers(), ["2a", "01"]);
     add(2);
