@@ -9,7 +9,7 @@ use nftnl::expr::{
 use nftnl::{Batch, Chain, FinalizedBatch, MsgType, ProtoFamily, Rule, Table, nft_expr};
 use nix::sys::socket::{MsgFlags, recv};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -173,18 +173,8 @@ fn add_term(rule: &mut Rule<'_>, term: Term) {
         }
         Term::NoTrack => rule.add_expr(&NoTrack),
         Term::Count => rule.add_expr(&nft_expr!(counter)),
-        Term::Capture4(port) => {
-            family(rule, libc::NFPROTO_IPV4);
-            rule.add_expr(&Immediate::new(Ipv4Addr::LOCALHOST.octets(), Register::Reg1));
-            rule.add_expr(&Immediate::new(port.to_be(), Register::Reg2));
-            rule.add_expr(&Tproxy { family: family_number(libc::NFPROTO_IPV4) });
-        }
-        Term::Capture6(port) => {
-            family(rule, libc::NFPROTO_IPV6);
-            rule.add_expr(&Immediate::new(Ipv6Addr::LOCALHOST.octets(), Register::Reg1));
-            rule.add_expr(&Immediate::new(port.to_be(), Register::Reg2));
-            rule.add_expr(&Tproxy { family: family_number(libc::NFPROTO_IPV6) });
-        }
+        Term::Capture4(port) => capture(rule, Ipv4Addr::LOCALHOST.into(), port),
+        Term::Capture6(port) => capture(rule, Ipv6Addr::LOCALHOST.into(), port),
         Term::Accept => rule.add_expr(&Verdict::Accept),
         Term::Drop => rule.add_expr(&Verdict::Drop),
         Term::RejectProhibited => {
@@ -192,6 +182,21 @@ fn add_term(rule: &mut Rule<'_>, term: Term) {
         }
         Term::RejectReset => rule.add_expr(&Verdict::Reject(RejectionType::TcpRst)),
     }
+}
+
+/// Leads to the listener on this address and `port`.
+fn capture(rule: &mut Rule<'_>, listener: IpAddr, port: u16) {
+    let protocol = match listener {
+        IpAddr::V4(_) => libc::NFPROTO_IPV4,
+        IpAddr::V6(_) => libc::NFPROTO_IPV6,
+    };
+    family(rule, protocol);
+    match listener {
+        IpAddr::V4(address) => rule.add_expr(&Immediate::new(address.octets(), Register::Reg1)),
+        IpAddr::V6(address) => rule.add_expr(&Immediate::new(address.octets(), Register::Reg1)),
+    }
+    rule.add_expr(&Immediate::new(port.to_be(), Register::Reg2));
+    rule.add_expr(&Tproxy { family: family_number(protocol) });
 }
 
 fn opens_connection(rule: &mut Rule<'_>) {

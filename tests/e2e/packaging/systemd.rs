@@ -141,8 +141,8 @@ impl Drop for Machine {
 fn the_package_serves_under_systemd_through_restarts_and_crashes() {
     let shop = Shop::new();
     let made = shop.make("scripts/deb", &shop.programs(), "made");
-    let package = fs::read_dir(&made).unwrap().map(|entry| entry.unwrap().path());
-    let package = package.filter(|path| path.extension().is_some_and(|end| end == "deb")).next().unwrap();
+    let mut files = fs::read_dir(&made).unwrap().map(|entry| entry.unwrap().path());
+    let package = files.find(|path| path.extension().is_some_and(|end| end == "deb")).unwrap();
     fs::write(made.join("booted.sh"), include_str!("booted.sh")).unwrap();
     let machine = Machine::boot(&shop.path(""));
     let script = made.join("booted.sh");
