@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::mm::{Advice, madvise};
 
-/// Takes the program's code out of this process's resident set. What starting needed is most of it, and is not
+/// Takes the program's code and constants out of this process's resident set. What starting needed is most of it, and is not
 /// needed again; what is comes back page by page from the kernel's cache, which keeps it for all instances.
 ///
 /// # Errors
@@ -17,10 +17,10 @@ pub fn let_go_of_code() -> io::Result<()> {
     let maps = fs::read_to_string("/proc/self/maps")?;
     for code in maps.lines().filter_map(|line| code_of(line, &program)) {
         #[expect(unsafe_code, reason = "memory is named by its address")]
-        // SAFETY: the range is a whole mapping of this program's code, which stays mapped until the process ends.
-        // It is private, and neither this process nor the loader writes to it (it is not writable, and a
-        // position-independent program has no relocations in its code), so each page is still the file's and is
-        // read from there again when it is next touched (madvise(2), MADV_DONTNEED on a private file mapping).
+        // SAFETY: the range is a whole mapping of this program's code or constants, which stays mapped until the
+        // process ends. It is private, and neither this process nor the loader writes to it (it is not writable, and
+        // a position-independent program has no relocations in it), so each page is still the file's and is read from
+        // there again when it is next touched (madvise(2), MADV_DONTNEED on a private file mapping).
         unsafe {
             madvise(code.address, code.length, Advice::LinuxDontNeed)?;
         }
@@ -35,13 +35,19 @@ struct Code {
     length: usize,
 }
 
-/// The mapping of a line of /proc/PID/maps (proc_pid_maps(5)), if it is code of this program: readable and
-/// executable, not writable, private.
+/// The mapping of a line of /proc/PID/maps (proc_pid_maps(5)), if it is private, not writable, and code of this
+/// program; or what its file begins with, which is constants. What else may only be read now was written to when
+/// the program was relocated.
 fn code_of(line: &str, program: &Path) -> Option<Code> {
     // Range, mode, offset, device, inode, and a path that may have spaces.
     let mut fields = line.splitn(6, ' ');
     let (first, end) = fields.next()?.split_once('-')?;
-    let is_code = fields.next()? == "r-xp" && Path::new(fields.nth(3)?.trim_start()) == program;
+    let (mode, offset) = (fields.next()?, fields.next()?);
+    let is_code = match mode {
+        "r-xp" => true,
+        "r--p" => offset.bytes().all(|digit| digit == b'0'),
+        _ => false,
+    } && Path::new(fields.nth(2)?.trim_start()) == program;
     let (first, end) = (usize::from_str_radix(first, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
     let code =
         Code { address: std::ptr::with_exposed_provenance_mut(first), length: end.checked_sub(first)? };
@@ -64,6 +70,8 @@ mod tests {
         for mode in ["r--p", "rw-p", "rwxp", "r-xs", "---p"] {
             assert_eq!(line(range, mode, "/opt/a gate/sluicegate"), None, "{mode}");
         }
+        let first = format!("{range} r--p 00000000 fe:00 42     /opt/a gate/sluicegate");
+        assert!(code_of(&first, program).is_some(), "what the file begins with");
         for path in ["/opt/a", "/opt/a gate/sluicegate (deleted)", "[vdso]", ""] {
             assert_eq!(line(range, "r-xp", path), None, "{path}");
         }
