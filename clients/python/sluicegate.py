@@ -11,6 +11,7 @@ Only the standard library is needed. What the routes say and want is in docs/con
 in ROUTES, which a test compares with the gate's own OpenAPI document.
 """
 
+import hashlib
 import http.client
 import json
 import os
@@ -30,6 +31,7 @@ ROUTES = {
     "policy": ("GET", "/v1/policy"),
     "set_policy": ("PUT", "/v1/policy"),
     "reset_policy": ("DELETE", "/v1/policy"),
+    "put_component": ("PUT", "/v1/components/{sha256}"),
     "test": ("POST", "/v1/policy/test"),
     "handlers": ("GET", "/v1/handlers"),
     "set_outbound_handler": ("PUT", "/v1/outbound"),
@@ -158,11 +160,17 @@ class Sandbox:
         return self._json("policy")
 
     def set_policy(self, document, *, file, scripts=None, components=None):
-        """Puts a document in force. `scripts` has the texts of its handlers by path, `components` the bytes
-        of theirs in base64. `file` is where its other relative paths begin."""
+        """Puts a document in force. `scripts` has the texts of its handlers by path, `components` the SHA-256
+        of theirs, which `put_component` gives. `file` is where its other relative paths begin."""
         body = {"document": document, "file": os.fspath(file)}
         body.update({key: value for key, value in (("scripts", scripts), ("components", components)) if value})
         return self._json("set_policy", body)
+
+    def put_component(self, content):
+        """Sends a component for the next policy, and returns its SHA-256. The gate keeps it ten minutes."""
+        sha256 = hashlib.sha256(content).hexdigest()
+        self._send("put_component", bytes(content), sha256=sha256)
+        return sha256
 
     def reset_policy(self):
         return self._json("reset_policy")

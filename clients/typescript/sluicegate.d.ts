@@ -72,11 +72,13 @@ export class Sandbox {
   events(): Promise<AsyncGenerator<{ event: string; [name: string]: Json }, void>>;
 
   policy(): Promise<{ [name: string]: Json }>;
-  /** `scripts` has the texts of handlers by path, `components` the bytes of theirs in base64. */
+  /** `scripts` has the texts of handlers by path, `components` the SHA-256 of theirs, which `putComponent` gives. */
   setPolicy(
     document: string,
     options: { file: string; scripts?: Record<string, string>; components?: Record<string, string> },
   ): Promise<Published>;
+  /** Sends a component for the next policy, and returns its SHA-256. The gate keeps it ten minutes. */
+  putComponent(content: Uint8Array): Promise<string>;
   resetPolicy(): Promise<Published>;
   /** Judges a request that is not made. */
   test(method: string, url: string, more?: { [name: string]: Json }): Promise<{ [name: string]: Json }>;

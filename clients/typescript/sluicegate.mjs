@@ -4,6 +4,7 @@
 // in ROUTES, which a test compares with the gate's own OpenAPI document. The types are in sluicegate.d.ts.
 
 import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { request } from "node:http";
 import { tmpdir } from "node:os";
@@ -19,6 +20,7 @@ export const ROUTES = {
   policy: ["GET", "/v1/policy"],
   setPolicy: ["PUT", "/v1/policy"],
   resetPolicy: ["DELETE", "/v1/policy"],
+  putComponent: ["PUT", "/v1/components/{sha256}"],
   test: ["POST", "/v1/policy/test"],
   handlers: ["GET", "/v1/handlers"],
   setOutboundHandler: ["PUT", "/v1/outbound"],
@@ -122,6 +124,14 @@ export class Sandbox {
 
   setPolicy(document, { file, scripts, components }) {
     return this.#json("setPolicy", { body: { document, file, scripts, components } });
+  }
+
+  /** Sends a component for the next policy, and returns its SHA-256. */
+  async putComponent(content) {
+    const body = Buffer.from(content);
+    const sha256 = createHash("sha256").update(body).digest("hex");
+    await this.#send("putComponent", { body }, { sha256 });
+    return sha256;
   }
 
   resetPolicy() {

@@ -27,7 +27,13 @@ impl Content {
         self.digest().bytes()
     }
 
-    /// The same, which does not keep the bytes.
+    /// The same in hexadecimal, 64 lowercase digits.
+    #[must_use]
+    pub fn sha256_hex(&self) -> String {
+        self.digest().hex()
+    }
+
+    /// This content, which does not keep the bytes.
     #[must_use]
     pub fn downgrade(&self) -> WeakContent {
         WeakContent(Arc::downgrade(&self.0))
@@ -104,6 +110,8 @@ mod tests {
         assert_ne!(content, Content::from(&b"abd"[..]));
         // The example of FIPS 180-4.
         assert_eq!(content.sha256()[..4], [0xba, 0x78, 0x16, 0xbf]);
+        let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(content.sha256_hex(), hex);
         assert_eq!(format!("{content:?}"), "Content(ba7816bf8f01, 3 bytes)");
         let weak = content.downgrade();
         assert_eq!(weak.upgrade().as_deref(), Some(&b"abc"[..]));

@@ -37,6 +37,11 @@ impl Digest {
         self.0
     }
 
+    /// In hexadecimal.
+    pub(crate) fn hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// The first 12 hexadecimal digits.
     pub(crate) fn short(&self) -> Box<str> {
         self.0.iter().take(6).map(|byte| format!("{byte:02x}")).collect()

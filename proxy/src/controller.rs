@@ -3,26 +3,27 @@
 //! **Invariant:** one change at a time, whole or not at all; it is kept and logged before it counts,
 //! and what it was made of is compiled before anything changes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use http::Method;
 use sluicegate_policy::{
-    Answer, Authority, Change, Compiled, Effective, Explanation, KvOperation, Mode, OverrideError, Policy,
-    PolicyError, RequestFacts, Scheme, Transport, WrittenAuthority,
+    Answer, Authority, Change, Compiled, Content, Effective, Explanation, KvOperation, Mode, OverrideError,
+    Policy, PolicyError, Program, ProgramKind, RequestFacts, Scheme, Transport, WrittenAuthority,
 };
 use tokio::sync::broadcast;
 
 use crate::approvals::{Approvals, DecideError, Remember};
 use crate::audit::AuditRecord;
 use crate::causes::in_words;
+use crate::components::Components;
 use crate::control::api::{Event, PolicyOrigin, PolicySource, Published, Status};
 use crate::document::{Bundle, DocumentError};
 use crate::gate::Gate;
 use crate::generation::{Generation, GenerationError, Places};
-use crate::state::{State, StateFile, Upload};
+use crate::state::{State, StateFile};
 use crate::watch::is_changeable;
 
 /// Who asks for a change.
@@ -74,6 +75,9 @@ pub enum ControlError {
     /// A store did not do it.
     #[error("{0}")]
     Binding(String),
+    /// The gate does not have components with these SHA-256.
+    #[error("the gate does not have every component of this policy")]
+    Missing(Vec<String>),
     /// The change cannot be kept or logged, so it is not made.
     #[error("the change cannot be kept: {0}")]
     Unkept(String),
@@ -122,6 +126,8 @@ pub struct Controller {
     places: Places,
     /// Where changes are kept; nowhere for an instance that nobody can name again.
     state_file: Option<StateFile>,
+    /// Those that are not in force.
+    components: Components,
     inner: Mutex<Inner>,
 }
 
@@ -159,7 +165,8 @@ impl Controller {
     pub fn new(gate: Arc<Gate>, about: About, beginning: Beginning) -> Self {
         let Beginning { document, base, state, state_file, places, events } = beginning;
         let inner = Inner { document, base, state, broken: Vec::new() };
-        Self { gate, about, events, places, state_file, inner: Mutex::new(inner) }
+        let components = Components::default();
+        Self { gate, about, events, places, state_file, components, inner: Mutex::new(inner) }
     }
 
     /// The gate that is controlled.
@@ -177,7 +184,7 @@ impl Controller {
         let (generation, watching) = (self.gate.generation(), self.is_watching());
         let inner = self.inner();
         let (source, file) = match (&inner.state.upload, &inner.document) {
-            (Some(upload), _) => (PolicySource::Upload, Some(Bundle::from(upload.clone()).file)),
+            (Some(upload), _) => (PolicySource::Upload, Some(upload.file.clone())),
             (None, Some(document)) => (PolicySource::Document, Some(document.file.clone())),
             (None, None) => (PolicySource::None, None),
         };
@@ -250,17 +257,77 @@ impl Controller {
         Ok(published)
     }
 
+    /// Takes a component for a policy to come: has it on disk and compiled, so that publishing takes neither.
+    ///
+    /// # Errors
+    /// [`ControlError::Unkept`]. Whether it is a handler is said of the policy that names it.
+    pub fn take_component(&self, content: Content) -> Result<(), ControlError> {
+        self.components.keep(content.clone(), Instant::now());
+        if let Some(file) = &self.state_file {
+            let kept = file.keep_component(&content);
+            kept.map_err(|error| ControlError::Unkept(format!("a component: {error}")))?;
+        }
+        if let Err(problem) =
+            self.gate.programs.load(&Program::new("component", ProgramKind::Component, content))
+        {
+            tracing::debug!(problem = %problem.message, "a component that no policy names yet is no handler");
+        }
+        Ok(())
+    }
+
+    /// The components with these SHA-256, in hexadecimal, by their paths.
+    ///
+    /// # Errors
+    /// [`ControlError::Missing`].
+    pub fn components(
+        &self,
+        wanted: BTreeMap<String, String>,
+    ) -> Result<Vec<(String, Content)>, ControlError> {
+        let inner = self.inner();
+        let find = |sum: &str| {
+            let held = inner.state.components().chain(inner.document.iter().flat_map(Bundle::components));
+            self.components.get(sum).or_else(|| held.cloned().find(|content| content.sha256_hex() == sum))
+        };
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
+        for (path, sum) in wanted {
+            match find(&sum) {
+                Some(content) => found.push((path, content)),
+                None => missing.push(sum),
+            }
+        }
+        if missing.is_empty() { Ok(found) } else { Err(ControlError::Missing(missing)) }
+    }
+
+    /// Lets go of components that were not used for a while. Whether there may be some on disk that are to be
+    /// removed.
+    pub fn forget_unused_components(&self) -> bool {
+        self.components.forget_unused(Instant::now()) && self.state_file.is_some()
+    }
+
+    /// Removes components from disk that nobody could name any more.
+    pub fn remove_unused_components(&self) {
+        let Some(file) = &self.state_file else { return };
+        // Nothing is put in force meanwhile.
+        let inner = self.inner();
+        let mut kept = self.components.sums();
+        kept.extend(inner.state.components().map(Content::sha256_hex));
+        if let Err(error) = file.remove_components_but(&kept) {
+            tracing::warn!(%error, "components that are not used any more cannot be removed");
+        }
+    }
+
     /// Puts an uploaded policy in the place of the document, until [`Self::reset`]. Overrides stay.
     ///
     /// # Errors
     /// [`ControlError`]; nothing has changed then.
-    pub fn upload(&self, actor: Actor, bundle: &Bundle) -> Result<Published, ControlError> {
+    pub fn upload(&self, actor: Actor, bundle: Bundle) -> Result<Published, ControlError> {
         let compiled = bundle.compile(&self.gate.programs).map_err(ControlError::from);
         let compiled = compiled.inspect_err(|error| self.refused(actor, error))?;
         let mut inner = self.inner();
         let mut state = inner.state.clone();
-        state.upload = Some(Upload::from(bundle));
-        self.replace(&mut inner, (compiled, bundle.folder().to_owned()), state, actor)
+        let folder = bundle.folder().to_owned();
+        state.upload = Some(bundle);
+        self.replace(&mut inner, (compiled, folder), state, actor)
     }
 
     /// Goes back to the document that the instance was started with, read anew. Overrides stay.
@@ -422,7 +489,11 @@ impl Controller {
         let mut published = self.publish((policy, folder), &state, actor, "policy_published")?;
         published.warnings = compiled.warnings.iter().map(ToString::to_string).collect();
         inner.base = compiled.policy;
-        inner.state = state;
+        let before = std::mem::replace(&mut inner.state, state);
+        for component in before.components() {
+            // To go back is to publish it again.
+            self.components.keep(component.clone(), Instant::now());
+        }
         Ok(published)
     }
 
@@ -495,8 +566,7 @@ impl Controller {
 impl Inner {
     /// Where relative paths of the policy in force begin.
     fn folder(&self) -> PathBuf {
-        let upload = self.state.upload.clone().map(Bundle::from);
-        let bundle = upload.as_ref().or(self.document.as_ref());
+        let bundle = self.state.upload.as_ref().or(self.document.as_ref());
         bundle.map_or_else(|| PathBuf::from("/"), |bundle| bundle.folder().to_owned())
     }
 }

@@ -103,6 +103,12 @@ impl Bundle {
         folder_of(&self.file)
     }
 
+    /// Its components.
+    pub fn components(&self) -> impl Iterator<Item = &Content> {
+        let is_component = |path: &str| ProgramKind::of_file(path) == Some(ProgramKind::Component);
+        self.scripts.iter().filter(move |(path, _)| is_component(path)).map(|(_, content)| content)
+    }
+
     /// The files that it was read from.
     pub fn files(&self) -> impl Iterator<Item = PathBuf> {
         let scripts = self.scripts.keys().map(|path| self.folder().join(path));

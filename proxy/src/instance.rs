@@ -423,7 +423,6 @@ impl Instance {
                 inbound::serve(&self.gate, entrance, &door).map_err(failed)?;
             }
         }
-        runtime.spawn(sweep(Arc::clone(&self.gate), Arc::clone(&places), unused));
         let beginning = self.beginning.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(beginning) = beginning {
             let about = About {
@@ -434,6 +433,7 @@ impl Instance {
             };
             let controller = Arc::new(Controller::new(Arc::clone(&self.gate), about, beginning));
             runtime.spawn(watch_document(Arc::clone(&controller), Seen::now(&controller)));
+            runtime.spawn(sweep(Arc::clone(&controller), Arc::clone(&places), unused));
             let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(socket) = socket {
                 runtime.spawn(async move {
@@ -481,8 +481,7 @@ fn read_state(file: Option<&StateFile>) -> Result<State, InstanceError> {
 /// The policy that overrides apply to, and where its relative paths begin: what was uploaded stands in
 /// the document's place.
 fn base_policy(state: &State, loaded: &Loaded) -> Result<(Policy, PathBuf), InstanceError> {
-    if let Some(upload) = state.upload.clone() {
-        let bundle = Bundle::from(upload);
+    if let Some(bundle) = &state.upload {
         let compiled = bundle.compile(&loaded.programs).map_err(InstanceError::Policy)?;
         return Ok((compiled.policy, bundle.folder().to_owned()));
     }
@@ -556,11 +555,15 @@ async fn accept_all(gate: Arc<Gate>, listener: TcpListener, places: Arc<Semaphor
 }
 
 /// Gives back, again and again, what is not used any more. Without a connection so many `places` are `unused`.
-async fn sweep(gate: Arc<Gate>, places: Arc<Semaphore>, unused: usize) {
+async fn sweep(controller: Arc<Controller>, places: Arc<Semaphore>, unused: usize) {
     let mut interval = interval_at(Instant::now() + FIRST_SWEEP, SWEEP_INTERVAL);
     loop {
         interval.tick().await;
-        gate.generation().upstream.sweep();
+        controller.gate().generation().upstream.sweep();
+        if controller.forget_unused_components() {
+            let controller = Arc::clone(&controller);
+            drop(tokio::task::spawn_blocking(move || controller.remove_unused_components()));
+        }
         if places.available_permits() == unused
             && let Err(error) = sluicegate_mapped::let_go_of_code()
         {

@@ -31,6 +31,7 @@ pub mod cli;
 pub mod cni;
 mod commands;
 pub mod compiling;
+pub mod components;
 pub mod confinement;
 pub mod container;
 pub mod control;

@@ -176,6 +176,12 @@ impl Running<'_> {
         self.wait_for(&format!("{wanted:?} on standard output"), |running| running.stdout().contains(wanted));
     }
 
+    /// Waits until its standard error contains this, as [`Self::wait_for_output`] does: what comes by one of
+    /// the two can be seen before what was written earlier to the other.
+    pub fn wait_for_complaint(&mut self, wanted: &str) {
+        self.wait_for(&format!("{wanted:?} on standard error"), |running| running.stderr().contains(wanted));
+    }
+
     /// Waits until the log has a line for which this holds, and returns it.
     pub fn wait_for_log(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut found = None;

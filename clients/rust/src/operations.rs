@@ -44,7 +44,8 @@ impl Sandbox {
     }
 
     /// Puts a document in force. Its relative paths begin where `file` is. `handlers` has what it needs of these:
-    /// `scripts`, the texts of its handlers by path, and `components`, the bytes of theirs in base64.
+    /// `scripts`, the texts of its handlers by path, and `components`, the SHA-256 of theirs, sent before
+    /// by [`Sandbox::put_component`].
     pub async fn set_policy(
         &self,
         document: &str,
@@ -56,6 +57,12 @@ impl Sandbox {
         let file = file.to_str().ok_or_else(|| SandboxError::Request("the path is not UTF-8".into()))?;
         body.insert("file".into(), file.into());
         self.send(routes::SET_POLICY, &[], body.into()).await
+    }
+
+    /// Sends a component for the next policy, with the SHA-256 of its bytes in lowercase hexadecimal. The gate keeps
+    /// it ten minutes.
+    pub async fn put_component(&self, sha256: &str, content: Vec<u8>) -> Result<()> {
+        self.exchange(routes::PUT_COMPONENT, &[sha256], None, Content::Bytes(content)).await.map(drop)
     }
 
     /// Goes back to the document of the start, read anew.

@@ -58,6 +58,7 @@ pub(crate) const OPENAPI: Route = Route::get("/v1/openapi.json");
 pub(crate) const POLICY: Route = Route::get("/v1/policy");
 pub(crate) const SET_POLICY: Route = Route::put("/v1/policy");
 pub(crate) const RESET_POLICY: Route = Route::delete("/v1/policy");
+pub(crate) const PUT_COMPONENT: Route = Route::put("/v1/components/{sha256}");
 pub(crate) const TEST: Route = Route::post("/v1/policy/test");
 pub(crate) const HANDLERS: Route = Route::get("/v1/handlers");
 pub(crate) const SET_OUTBOUND_HANDLER: Route = Route::put("/v1/outbound");
@@ -82,7 +83,7 @@ pub(crate) const PUT: Route = Route::put("/v1/bindings/{name}/{key}");
 pub(crate) const DELETE: Route = Route::delete("/v1/bindings/{name}/{key}");
 
 /// Every route that there is. A test compares them with the gate's own OpenAPI document.
-pub const ROUTES: [Route; 29] = [
+pub const ROUTES: [Route; 30] = [
     STATUS,
     CA,
     EVENTS,
@@ -90,6 +91,7 @@ pub const ROUTES: [Route; 29] = [
     POLICY,
     SET_POLICY,
     RESET_POLICY,
+    PUT_COMPONENT,
     TEST,
     HANDLERS,
     SET_OUTBOUND_HANDLER,

@@ -25,8 +25,8 @@ use crate::running::{Begin, Running};
 use crate::state::State;
 use crate::threads::Threads;
 
-/// Programs that are kept though nobody holds them: a document is often read twice, to check it and to
-/// put it in force.
+/// Programs that are kept though nobody holds them, those that were wanted last: a document is often read twice, to
+/// check it and to put it in force, and the one before put in force again.
 const RECENT_MAX: usize = 4;
 
 /// How long loading takes before somebody is told.
@@ -133,6 +133,7 @@ impl Programs {
         let key = (*kind, program.content.sha256());
         let mut workshop = self.workshop.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = workshop.loaded.get(&key).and_then(Weak::upgrade) {
+            workshop.remember(&known);
             return Ok(known);
         }
         let load = || workshop.load(&self.materials, &key, content);
@@ -318,6 +319,12 @@ impl Workshop {
     fn keep(&mut self, key: Key, program: &Arc<LoadedProgram>) {
         self.loaded.retain(|_, program| program.strong_count() > 0);
         self.loaded.insert(key, Arc::downgrade(program));
+        self.remember(program);
+    }
+
+    /// Keeps one of the programs that were loaded last.
+    fn remember(&mut self, program: &Arc<LoadedProgram>) {
+        self.recent.retain(|known| !Arc::ptr_eq(known, program));
         if self.recent.len() >= RECENT_MAX {
             self.recent.pop_front();
         }

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::Args;
 use http::Method;
 use serde_json::json;
-use sluicegate_policy::ProgramKind;
+use sluicegate_policy::{Content, ProgramKind};
 
+use super::client::Client;
 use super::compiled::CompiledChoice;
 use super::error::CommandError;
 use super::host::published;
@@ -60,8 +59,7 @@ pub(crate) fn set(options: &SetOptions) -> Result<u8, CommandError> {
         report::warnings(&compiled.warnings);
         return checked(&status, compiled.policy.generation(), options.json);
     }
-    let done: Published = client.send(Method::PUT, "/v1/policy", &upload(bundle)?)?;
-    published(&done, options.json)?;
+    published(&publish(&client, bundle)?, options.json)?;
     Ok(exit::OK)
 }
 
@@ -86,12 +84,30 @@ fn checked(status: &Status, generation: &str, as_json: bool) -> Result<u8, Comma
     Ok(exit::OK)
 }
 
-fn upload(bundle: Bundle) -> Result<UploadedPolicy, CommandError> {
+/// Puts a policy in force, and sends those of its components that the instance does not have.
+fn publish(client: &Client, bundle: Bundle) -> Result<Published, CommandError> {
+    let (policy, components) = upload(bundle)?;
+    let put = || client.send(Method::PUT, "/v1/policy", &policy);
+    let missing = match put() {
+        Err(CommandError::Refused(problem)) if !problem.missing.is_empty() => problem.missing,
+        done => return done,
+    };
+    for (sha256, content) in components {
+        if missing.contains(&sha256) {
+            client.put_bytes(&format!("/v1/components/{sha256}"), content.to_vec().into())?;
+        }
+    }
+    put()
+}
+
+/// What is sent, and the components by the SHA-256 that they have in it.
+fn upload(bundle: Bundle) -> Result<(UploadedPolicy, BTreeMap<String, Content>), CommandError> {
     let Bundle { file, document, scripts } = bundle;
-    let (mut texts, mut components) = (BTreeMap::new(), BTreeMap::new());
+    let (mut texts, mut sums, mut components) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for (path, content) in scripts {
         if ProgramKind::of_file(&path) == Some(ProgramKind::Component) {
-            components.insert(path, BASE64.encode(&*content));
+            sums.insert(path, content.sha256_hex());
+            components.insert(content.sha256_hex(), content);
             continue;
         }
         let Ok(text) = String::from_utf8(content.to_vec()) else {
@@ -99,7 +115,7 @@ fn upload(bundle: Bundle) -> Result<UploadedPolicy, CommandError> {
         };
         texts.insert(path, text);
     }
-    Ok(UploadedPolicy { file, document, scripts: texts, components })
+    Ok((UploadedPolicy { file, document, scripts: texts, components: sums }, components))
 }
 
 #[cfg(test)]
@@ -115,8 +131,13 @@ mod tests {
     }
 
     #[test]
-    fn the_scripts_go_with_the_document() {
-        let upload = upload(bundle(b"fn outbound(r, e, c) {}")).unwrap();
+    fn the_scripts_go_with_the_document_and_components_by_their_sums() {
+        let mut bundle = bundle(b"fn outbound(r, e, c) {}");
+        let component = Content::from(b"\0asm".as_slice());
+        bundle.scripts.insert("c.wasm".into(), component.clone());
+        let (upload, components) = upload(bundle).unwrap();
+        assert_eq!(upload.components.get("c.wasm"), Some(&component.sha256_hex()));
+        assert_eq!(components, BTreeMap::from([(component.sha256_hex(), component)]));
         assert_eq!(upload.file, PathBuf::from("/p/policy.toml"));
         assert_eq!(upload.document, "version = 1");
         assert_eq!(upload.scripts.get("h.rhai").unwrap(), "fn outbound(r, e, c) {}");

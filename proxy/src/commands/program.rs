@@ -112,7 +112,7 @@ impl ProgramReport {
             kind: if is_text { "javascript" } else { "component" },
             bytes: program.content.len(),
             version: program.version.to_string(),
-            sha256: hexadecimal(&program.content.sha256()),
+            sha256: program.content.sha256_hex(),
             entries: exports.entries.iter().map(ToString::to_string).collect(),
             imports: how.imports.clone(),
             needs_reveal: exports.needs_reveal,

@@ -172,7 +172,8 @@ pub struct UploadedPolicy {
     /// The text of each script and JavaScript file, by its path as the document writes it.
     #[serde(default)]
     pub scripts: BTreeMap<String, String>,
-    /// Each WebAssembly component, likewise, in base64.
+    /// The SHA-256 of each WebAssembly component, likewise, in hexadecimal. The gate has those that were sent to
+    /// `/v1/components` in the last ten minutes, those of policies in force in that time, and the document's.
     #[serde(default)]
     pub components: BTreeMap<String, String>,
 }
@@ -335,6 +336,9 @@ pub struct ProblemAnswer {
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// The SHA-256 of the components that the gate does not have: send them and ask again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
     /// Of a policy that was refused, what is wrong with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<PolicyProblem>,

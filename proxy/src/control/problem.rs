@@ -117,6 +117,13 @@ impl From<ControlError> for Problem {
                 Self::not_found(detail)
             }
             ControlError::Decide(_) => Self::conflict(detail),
+            ControlError::Missing(missing) => {
+                let mut problem = Self::new(StatusCode::CONFLICT, "components-missing", detail).hint(
+                    "send those that are `missing` to /v1/components/SHA256, and then the policy again",
+                );
+                problem.0.missing = missing;
+                problem
+            }
             ControlError::Binding(words) => Self::store(words),
             ControlError::Unkept(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "unkept", detail)
                 .hint("make the state folder and the audit log writable: check their disk and permissions"),

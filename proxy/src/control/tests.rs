@@ -141,7 +141,7 @@ fn what_is_sent_says_nothing_unknown() {
         file: "/a/sluicegate.toml".into(),
         document: "version = 1\n".into(),
         scripts: BTreeMap::from([("h.rhai".into(), "fn outbound(r, e, c) {}".into())]),
-        components: BTreeMap::from([("h.wasm".into(), "AGFzbQ==".into())]),
+        components: BTreeMap::from([("h.wasm".into(), "0".repeat(64))]),
     };
     let value = serde_json::to_value(&uploaded).unwrap();
     assert_eq!(serde_json::from_value::<UploadedPolicy>(value).unwrap(), uploaded);

@@ -94,8 +94,7 @@ fn pinned_tls_passes_and_other_tls_is_judged(language: Language) {
 fn dial(gate: &Attached<'_>, host: &str, say: &str) -> Value {
     let script = format!(
         "import json, socket\ns = socket.create_connection(('{host}', 5432), 10)\ns.settimeout(20)\n\
-         s.sendall(b'{say}')\n\
-         try: print(json.dumps(s.recv(100).decode()))\n\
+         try:\n    s.sendall(b'{say}')\n    print(json.dumps(s.recv(100).decode()))\n\
          except ConnectionResetError: print(json.dumps('reset'))"
     );
     let outcome = gate.run(["/usr/bin/python3", "-c", &script]);

@@ -21,6 +21,7 @@ fn expected() -> Value {
         ["judged", "handle"],
         ["unknown", [400, "sluicegate:invalid", true]],
         ["broken", [422, "sluicegate:policy-refused", true]],
+        ["component", [409, "sluicegate:components-missing", true], [422, "sluicegate:policy-refused", true]],
         ["denied", "403"],
         ["kv", ["a/b ü?"], ["a/b ü?"], "value", null],
         ["deleted", []],

@@ -81,7 +81,7 @@ fn p30_a_change_that_names_what_is_gone_is_left_out_and_the_rest_kept() {
     assert_eq!(ask(&gate, &["https://a.test/"]), "stays {}");
     assert_eq!(ask(&gate, &["https://b.test/"]), "403 not_named");
     assert_eq!(ask(&gate, &["https://c.test/"]), "origin: c.test");
-    assert!(gate.running().stderr().contains("goes"), "no warning: {}", gate.running().stderr());
+    gate.running().wait_for_complaint("goes");
     let log = gate.log();
     let ignored = actions(&log, "override_ignored");
     assert_eq!(ignored.len(), 2, "{log:#?}");

@@ -149,6 +149,8 @@ fn a_reset_of_either_side_reaches_the_other() {
             // With data unread a close is a reset.
             return socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
         }
+        // What stands before a reset may be lost with it, so the client waits until it was read.
+        stream.write_all(b"!").unwrap();
         let kind = stream.read(&mut word).map_err(|error| error.kind());
         tell.lock().unwrap().send(kind).unwrap();
     });
@@ -162,6 +164,7 @@ try: print(json.dumps(s.recv(1).decode()))
 except ConnectionResetError: print(json.dumps('reset'))
 s = socket.create_connection(('kv.internal', 7001), 10)
 s.sendall(b'stay')
+s.recv(1)
 s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
 s.close()
 ";

@@ -5,9 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use e2e::{Attached, Site, World, wait_until};
+use e2e::{Attached, Site, World, sha256_hex, wait_until};
 use serde_json::{Value, json};
 
 use crate::support::{assert_line, attach, catch_all, handler, operator, script};
@@ -51,9 +49,14 @@ impl Connection {
 /// curl to the control socket, as root beside the gate: the body, and the status.
 #[track_caller]
 fn upload(world: &World, gate: &Attached<'_>, body: &Value) -> (Value, u16) {
-    let file = world.file("upload.json", body.to_string());
+    send(world, gate, "policy", body.to_string().as_bytes())
+}
+
+/// Puts bytes over the control socket; the answer, and its status.
+fn send(world: &World, gate: &Attached<'_>, route: &str, bytes: &[u8]) -> (Value, u16) {
+    let data = format!("@{}", world.file("upload", bytes).display());
     let socket = gate.control_socket().display().to_string();
-    let data = format!("@{}", file.display());
+    let url = format!("http://gate/v1/{route}");
     let line = [
         "curl",
         "-sS",
@@ -67,16 +70,15 @@ fn upload(world: &World, gate: &Attached<'_>, body: &Value) -> (Value, u16) {
         "PUT",
         "-H",
         "expect:",
-        "-H",
-        "content-type: application/json",
         "--data-binary",
         &data,
-        "http://gate/v1/policy",
+        &url,
     ];
     let outcome = world.root_job(world.gate_namespace(), line).run();
     outcome.assert_success();
     let (body, status) = outcome.stdout.rsplit_once('\n').unwrap();
-    (serde_json::from_str(body).unwrap_or_else(|_| body.into()), status.parse().unwrap())
+    let body = if body.is_empty() { Value::Null } else { serde_json::from_str(body).unwrap() };
+    (body, status.parse().unwrap())
 }
 
 #[test]
@@ -152,26 +154,64 @@ fn h04_files_and_components_are_uploaded_over_the_control_socket() {
     assert_eq!(status, 200, "{published:#}");
     assert_eq!(connection.ask(), "uploaded");
 
-    let built =
-        Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("target/guests/conformance-rust.wasm");
-    let component = std::fs::read(&built)
-        .unwrap_or_else(|error| panic!("{}: {error}: build it with scripts/rust-guests", built.display()));
+    let component = conformance_component();
     let document = document.replace("uploaded.js", "uploaded.wasm");
     let body = |component: &[u8]| {
         json!({
             "file": "/nowhere/policy.toml", "document": document,
-            "components": {"handlers/uploaded.wasm": STANDARD.encode(component)},
+            "components": {"handlers/uploaded.wasm": sha256_hex(component)},
         })
     };
-    let (refused, status) = upload(&world, &gate, &body(&component[..component.len() / 2]));
-    assert!(
-        (400..500).contains(&status) && refused.to_string().contains("uploaded.wasm"),
-        "{status} {refused:#}"
-    );
+    let half = &component[..component.len() / 2];
+    let (refused, status) = upload(&world, &gate, &body(half));
+    assert_eq!((status, &refused["missing"][0]), (409, &body(half)["components"]["handlers/uploaded.wasm"]));
+    let (refused, status) = send(&world, &gate, &format!("components/{}", sha256_hex(half)), &component);
+    assert!(status == 400 && refused.to_string().contains(&sha256_hex(&component)), "{status} {refused:#}");
+    for component in [half, &component] {
+        let (answer, status) =
+            send(&world, &gate, &format!("components/{}", sha256_hex(component)), component);
+        assert_eq!(status, 204, "{answer}");
+    }
+    let (refused, status) = upload(&world, &gate, &body(half));
+    assert!(status == 422 && refused.to_string().contains("uploaded.wasm"), "{status} {refused:#}");
     assert_eq!(connection.ask(), "uploaded");
     let (published, status) = upload(&world, &gate, &body(&component));
     assert_eq!(status, 200, "{published:#}");
     assert_eq!(connection.ask(), "answered\n");
+}
+
+#[test]
+fn p29_an_uploaded_component_serves_after_a_restart() {
+    let world = World::new("restart-component");
+    let site = Site::start(&world);
+    handler(&world, "old", "    return new Response(\"old\");");
+    let old = catch_all(&world, &site, "old", &["h.test"]);
+    let gate = attach(&world, &old);
+    let component = world.file("handlers/new.wasm", conformance_component());
+    let new = catch_all(&world, &site, "new", &["h.test"]).replace("new.js", "new.wasm");
+    let new = world.file("new.toml", new).display().to_string();
+    operator(&gate, &["policy", "set", &new]);
+    assert_eq!(Connection::open(&gate).ask(), "answered\n");
+    // A policy without it, and back again while its file is away: the gate has it.
+    let other = world.file("old.toml", old.clone()).display().to_string();
+    operator(&gate, &["policy", "set", &other]);
+    assert_eq!(Connection::open(&gate).ask(), "old");
+    operator(&gate, &["policy", "set", &new]);
+    let (ended, namespace) = gate.end(nix::sys::signal::Signal::SIGKILL);
+    assert!(!ended.status.success());
+    std::fs::remove_file(component).unwrap();
+    let gate = world.gate(&old).named(crate::support::NAME).attach_to(namespace);
+    assert_eq!(Connection::open(&gate).ask(), "answered\n");
+    operator(&gate, &["policy", "reset"]);
+    assert_eq!(Connection::open(&gate).ask(), "old");
+}
+
+/// A handler that answers "answered".
+fn conformance_component() -> Vec<u8> {
+    let built =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("target/guests/conformance-rust.wasm");
+    std::fs::read(&built)
+        .unwrap_or_else(|error| panic!("{}: {error}: build it with scripts/rust-guests", built.display()))
 }
 
 #[test]

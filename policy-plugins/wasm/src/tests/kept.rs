@@ -46,6 +46,22 @@ fn without_a_folder_of_its_own_a_program_is_compiled_all_the_same() {
 }
 
 #[test]
+fn those_that_were_wanted_last_stay_loaded_though_nobody_holds_them() {
+    let programs = Programs::new(None);
+    let load = |content: &str| {
+        let text = format!("export default {{ outbound: () => new Response('{content}') }};");
+        programs.load(&program(ProgramKind::JavaScript, text.as_bytes())).unwrap()
+    };
+    let (kept, unused) = (Arc::downgrade(&load("kept")), Arc::downgrade(&load("unused")));
+    for other in 0..8 {
+        load(&format!("other {other}"));
+        load("kept");
+    }
+    assert!(kept.upgrade().is_some());
+    assert!(unused.upgrade().is_none());
+}
+
+#[test]
 fn nothing_is_made_before_the_first_program() {
     let (_outer, folder) = folder();
     let programs = Programs::new(Some(folder.clone()));

@@ -59,6 +59,7 @@ pub(super) fn described() -> (Router<Shared>, Description) {
         .routes(routes!(instance::get_openapi))
         .routes(routes!(events::get_events))
         .routes(routes!(policy::get_policy, policy::put_policy, policy::delete_policy))
+        .routes(routes!(policy::put_component))
         .routes(routes!(policy::post_policy_test))
         .routes(routes!(policy::get_handlers))
         .routes(routes!(overrides::put_outbound, overrides::delete_outbound))

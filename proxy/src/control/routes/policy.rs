@@ -2,18 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::State;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::{Extension, Json};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use sluicegate_policy::{Effective, Explanation};
+use sluicegate_policy::{Content, Effective, Explanation};
 
-use super::answers::{Invalid, Refused, TooLong, Unavailable};
-use super::read::Sent;
+use super::answers::{Conflict, Invalid, Refused, TooLong, Unavailable};
+use super::read::{Binary, Sent};
 use super::{Shared, apart};
 use crate::control::api::{EffectivePolicy, Explained, Handlers, Published, TestQuestion, UploadedPolicy};
 use crate::control::problem::Problem;
-use crate::controller::Actor;
+use crate::controller::{Actor, ControlError};
 use crate::document::Bundle;
 
 /// The policy in force, line by line
@@ -29,10 +28,11 @@ pub(in crate::control) async fn get_policy(State(shared): State<Shared>) -> Resu
 /// Put another policy in force
 ///
 /// It stands in the place of the document until it is taken away, also after a restart. All of it is in
-/// force, or none.
+/// force, or none. Its components are sent before, by `PUT /v1/components/{sha256}`; where some are not there it is
+/// refused with 409, and the answer has them as `missing`.
 #[utoipa::path(put, path = "/v1/policy", tag = "policy", request_body = UploadedPolicy,
     responses((status = OK, description = "It is in force", body = Published),
-        Invalid, TooLong, Refused, Unavailable))]
+        Invalid, Conflict, TooLong, Refused, Unavailable))]
 pub(in crate::control) async fn put_policy(
     State(shared): State<Shared>,
     Extension(actor): Extension<Actor>,
@@ -45,14 +45,37 @@ pub(in crate::control) async fn put_policy(
         ));
     }
     let mut scripts: BTreeMap<_, _> = scripts.into_iter().map(|(path, text)| (path, text.into())).collect();
-    for (path, content) in components {
-        let Ok(content) = BASE64.decode(content) else {
-            return Err(Problem::invalid("`components` holds something that is not base64"));
-        };
-        scripts.insert(path, content.into());
-    }
-    let bundle = Bundle { file, document, scripts };
-    apart(&shared, move |controller| controller.upload(actor, &bundle)).await.map(Json)
+    apart(&shared, move |controller| {
+        scripts.extend(controller.components(components)?);
+        controller.upload(actor, Bundle { file, document, scripts })
+    })
+    .await
+    .map(Json)
+}
+
+/// Send a component for the next policy
+///
+/// It is compiled and kept for ten minutes, so that putting a policy with it in force takes no time. What is wrong with
+/// it as a handler is said of the policy.
+#[utoipa::path(put, path = "/v1/components/{sha256}", tag = "policy",
+    params(("sha256" = String, Path, description = "The SHA-256 of the bytes, 64 lowercase hexadecimal digits")),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = NO_CONTENT, description = "The gate has it"), Invalid, TooLong, Unavailable))]
+pub(in crate::control) async fn put_component(
+    State(shared): State<Shared>,
+    Path(sha256): Path<String>,
+    Binary(bytes): Binary,
+) -> Result<StatusCode, Problem> {
+    apart(&shared, move |controller| {
+        let content = Content::from(Vec::from(bytes));
+        if content.sha256_hex() != sha256 {
+            let why = format!("the SHA-256 of these bytes is {}", content.sha256_hex());
+            return Err(ControlError::Invalid(why));
+        }
+        controller.take_component(content)
+    })
+    .await
+    .map(|()| StatusCode::NO_CONTENT)
 }
 
 /// Go back to the document of the start, read anew

@@ -8,11 +8,12 @@ use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
+use sluicegate_policy::ProgramKind;
 
 use crate::control::problem::Problem;
 
-/// A policy with its scripts, and one component of the greatest length.
-const JSON_BYTES_MAX: usize = 48 * 1024 * 1024;
+/// A policy with its scripts, of which each has 1 MiB at most.
+const JSON_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The longest value of a key-value store.
 const VALUE_BYTES_MAX: usize = 1024 * 1024;
@@ -25,6 +26,9 @@ pub(super) struct Sent<T>(pub(super) T);
 
 /// A body as it is, to be stored.
 pub(super) struct Raw(pub(super) Bytes);
+
+/// A body as it is, as long as a component may be.
+pub(super) struct Binary(pub(super) Bytes);
 
 impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Sent<T> {
     type Rejection = Problem;
@@ -42,6 +46,14 @@ impl<S: Sync> FromRequest<S> for Raw {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
         read(request.into_body(), VALUE_BYTES_MAX).await.map(Self)
+    }
+}
+
+impl<S: Sync> FromRequest<S> for Binary {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
+        read(request.into_body(), ProgramKind::Component.bytes_max()).await.map(Self)
     }
 }
 
@@ -78,5 +90,8 @@ mod tests {
         assert_eq!(status::<Sent<Vec<u8>>>(vec![b' '; JSON_BYTES_MAX + 1]).await, 413);
         assert_eq!(status::<Raw>(vec![0; VALUE_BYTES_MAX]).await, 200);
         assert_eq!(status::<Raw>(vec![0; VALUE_BYTES_MAX + 1]).await, 413);
+        let longest = ProgramKind::Component.bytes_max();
+        assert_eq!(status::<Binary>(vec![0; longest]).await, 200);
+        assert_eq!(status::<Binary>(vec![0; longest + 1]).await, 413);
     }
 }

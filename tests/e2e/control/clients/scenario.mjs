@@ -47,6 +47,10 @@ say("removed", await curl("https://i.test/"));
 say("judged", (await sandbox.test("GET", "https://h.test/")).verdict);
 say("unknown", await refused(() => sandbox.setOutboundHandler("onne")));
 say("broken", await refused(() => sandbox.setPolicy("version = 1\nallowed = []\n", { file: "/x.toml" })));
+const withComponent = (sha256) => refused(() =>
+  sandbox.setPolicy('version = 1\noutbound = "c.wasm"\n', { file: "/x.toml", components: { "c.wasm": sha256 } }));
+const sent = await sandbox.putComponent(Buffer.from("\0asm"));
+say("component", await withComponent("0".repeat(64)), await withComponent(sent));
 await sandbox.denyHost("10.0.0.0/8");
 await sandbox.allowHost("h.test");
 await sandbox.setDeniedHosts(["h.test"]);

@@ -31,6 +31,9 @@ with Sandbox.attach("/run/netns/" + namespace, "box", policy=policy, program=pro
     say("judged", sandbox.test("GET", "https://h.test/")["verdict"])
     say("unknown", refused(lambda: sandbox.set_outbound_handler("onne")))
     say("broken", refused(lambda: sandbox.set_policy("version = 1\nallowed = []\n", file="/x.toml")))
+    def with_component(sha256): return refused(lambda: sandbox.set_policy(
+        'version = 1\noutbound = "c.wasm"\n', file="/x.toml", components={"c.wasm": sha256}))
+    say("component", with_component("0" * 64), with_component(sandbox.put_component(b"\0asm")))
     sandbox.deny_host("10.0.0.0/8")
     sandbox.allow_host("h.test")
     sandbox.set_denied_hosts(["h.test"])

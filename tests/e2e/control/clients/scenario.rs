@@ -94,6 +94,15 @@ async fn hosts(
     told.push(json!(["unknown", refused(sandbox.set_outbound_handler("onne").await)]));
     let broken = sandbox.set_policy("version = 1\nallowed = []\n", Path::new("/x.toml"), Map::new()).await;
     told.push(json!(["broken", refused(broken)]));
+    let sent = "cd5d4935a48c0672cb06407bb443bc0087aff947c6b864bac886982c73b3027f";
+    sandbox.put_component(sent, b"\0asm".to_vec()).await?;
+    let mut step = vec![json!("component")];
+    for sha256 in ["0".repeat(64), sent.to_owned()] {
+        let components = Map::from_iter([("components".to_owned(), json!({ "c.wasm": sha256 }))]);
+        let document = "version = 1\noutbound = \"c.wasm\"\n";
+        step.push(refused(sandbox.set_policy(document, Path::new("/x.toml"), components).await));
+    }
+    told.push(Value::Array(step));
     sandbox.deny_host("10.0.0.0/8").await?;
     sandbox.allow_host("h.test").await?;
     sandbox.set_denied_hosts(&["h.test"]).await?;
