@@ -4,8 +4,8 @@ mod background;
 mod cni;
 mod engine;
 mod hook;
+mod options;
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -19,36 +19,25 @@ use sluicegate_wasm::Programs;
 
 use self::background::GateOptions;
 use self::hook::HookOptions;
+pub(crate) use self::options::parse_name;
+use self::options::{AnnounceOptions, InstanceOptions, SealOptions, parse_container_id};
 use crate::attach::{self, Capture, Found, Namespace, Trust};
 use crate::capture::{Helper, Interfaces, Ready, Target};
 use crate::causes::in_words;
 use crate::cni::is_plugin_call;
 use crate::commands::{self, ControlCommand};
 use crate::compiling;
-use crate::container::{Container, Engine};
+use crate::container::Engine;
 use crate::doctor::{self, DoctorOptions, ProbeOptions};
 use crate::exit;
 use crate::follow::follow;
 use crate::handover::{self, Kept};
-use crate::inbound::Published;
-use crate::instance::{Instance, InstanceError, InstanceSettings, random};
+use crate::instance::{Instance, InstanceError};
 use crate::log_command::{self, LogCommand};
 use crate::opening::{Files, Opened};
 use crate::sidecar::Line;
 use crate::trust::{Keeper, TrustError};
 use crate::{manual, report, service_manager, sidecar, workload};
-
-/// The longest instance name: it is part of file names and of the authority's subject.
-const NAME_BYTES_MAX: usize = 40;
-
-/// The longest container id: as long as those of container engines. It is part of keys and file names.
-const CONTAINER_ID_BYTES_MAX: usize = 64;
-
-/// The longest name of a label, in bytes.
-const LABEL_NAME_BYTES_MAX: usize = 64;
-
-/// The longest value of a label, in bytes; each handler call carries all labels.
-const LABEL_VALUE_BYTES_MAX: usize = 256;
 
 /// Transparent egress gate: a sealed program, every request judged, credentials added outside.
 #[derive(Debug, Parser)]
@@ -154,48 +143,6 @@ Examples:
   sluicegate sidecar --policy sluicegate.toml --ca-file /trust/ca.pem --log -
   sluicegate sidecar --policy sluicegate.toml --ca-file /trust/ca.pem --publish 0.0.0.0:8080";
 
-/// What all that serve share.
-#[derive(Args, Clone, Debug)]
-struct InstanceOptions {
-    /// The policy document; without one everything is refused
-    #[arg(long, value_name = "FILE", env = "SLUICEGATE_POLICY")]
-    policy: Option<PathBuf>,
-    /// The audit log, `-` for standard output; by default a file in the state folder
-    #[arg(long, value_name = "FILE", env = "SLUICEGATE_LOG")]
-    log: Option<PathBuf>,
-    /// The instance's name, in the log and in file names; by default a random one. With a name, what
-    /// is changed at run time is kept and counts again at the next start
-    #[arg(long, value_name = "NAME", value_parser = parse_name)]
-    name: Option<String>,
-    /// The container that is served, for handlers, stores and `source` of secrets; by default the name
-    #[arg(long, value_name = "ID", value_parser = parse_container_id)]
-    container_id: Option<String>,
-    /// A label for handlers, `ctx.labels`; may be given several times
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
-    labels: Vec<(String, String)>,
-    /// The state folder: stores, what is changed at run time, and the log if not named
-    #[arg(long, value_name = "DIR", env = "SLUICEGATE_STATE")]
-    state: Option<PathBuf>,
-    /// Let connections in: `[ADDRESS:]PORT[:PORT]`, where the gate listens, by default on 127.0.0.1, and
-    /// which port of the workload it leads to, by default the same. May be given several times
-    #[arg(long = "publish", short = 'p', value_name = "PORT", value_parser = Published::parse)]
-    published: Vec<Published>,
-    /// Make no control socket: nobody can ask or change the instance while it runs
-    #[arg(long)]
-    no_control: bool,
-}
-
-/// What is said at start.
-#[derive(Args, Debug)]
-struct AnnounceOptions {
-    /// Say nothing at start
-    #[arg(long, short)]
-    quiet: bool,
-    /// Say what is running as one JSON line instead: `run` on standard error, `attach` on standard output
-    #[arg(long, conflicts_with = "quiet")]
-    json: bool,
-}
-
 #[derive(Args, Debug)]
 struct RunOptions {
     #[command(flatten)]
@@ -257,33 +204,6 @@ struct SidecarOptions {
     announce: AnnounceOptions,
 }
 
-/// What `attach` and `oci-hook` share.
-#[derive(Args, Clone, Debug)]
-struct SealOptions {
-    #[command(flatten)]
-    instance: InstanceOptions,
-    /// Write the instance's CA certificate there, for the workload to trust
-    #[arg(long, value_name = "FILE")]
-    ca_file: Option<PathBuf>,
-    /// Have the container trust the instance's CA: over its certificate bundles and Java stores go some that have
-    /// it too, until the gate ends. Nothing is written into the container
-    #[arg(long)]
-    trust: bool,
-}
-
-impl InstanceOptions {
-    /// What is not said is taken from the container, where it can stand in its place.
-    fn of_container(&self, container: Option<&Container>) -> Self {
-        let mut options = self.clone();
-        if let Some(container) = container {
-            options.container_id =
-                options.container_id.or_else(|| parse_container_id(container.short_id()).ok());
-            options.name = options.name.or_else(|| parse_name(&container.name).ok());
-        }
-        options
-    }
-}
-
 impl Cli {
     /// Reads the command line. A program that a container runtime starts as a plugin has none, and is `cni`.
     ///
@@ -342,7 +262,7 @@ fn run_command(
     announced: &AnnounceOptions,
     command: Vec<OsString>,
 ) -> Result<u8, InstanceError> {
-    let settings = settings(options, true)?;
+    let settings = options.settings(true)?;
     let programs = settings.programs()?;
     let files = Files { policy: options.policy.as_deref(), authority: None };
     let (opened, helper) = Opened::new(settings, files, |door| Helper::start(&Target::Run(command), door))?;
@@ -398,7 +318,7 @@ fn sidecar(options: &SidecarOptions) -> Result<u8, InstanceError> {
 /// Serves what the sidecar that started this has captured, from the namespace that the interfaces have gone to.
 fn supervised(options: &SidecarOptions) -> Result<u8, InstanceError> {
     let (line, captured, authority) = Line::inherited()?;
-    let settings = settings(&options.instance, false)?;
+    let settings = options.instance.settings(false)?;
     let programs = settings.programs()?;
     let files = Files { policy: options.instance.policy.as_deref(), authority: options.ca_file.as_deref() };
     let (mut opened, ()) = Opened::new(settings, files, |_| Ok(()))?;
@@ -429,7 +349,7 @@ fn seal(
     keeper: Option<Keeper>,
     started: impl FnOnce(&Instance, (&Ready, Option<PathBuf>)),
 ) -> Result<u8, InstanceError> {
-    let settings = settings(&options.instance.of_container(found.container.as_ref()), false)?;
+    let settings = options.instance.of_container(found.container.as_ref()).settings(false)?;
     let programs = settings.programs()?;
     let files = Files { policy: options.instance.policy.as_deref(), authority: options.ca_file.as_deref() };
     let kept = kept(&found, settings.published.is_empty() && interfaces == Interfaces::Refused);
@@ -479,24 +399,6 @@ fn load(opened: Opened, programs: Arc<Programs>) -> Result<Instance, InstanceErr
     Ok(instance)
 }
 
-fn settings(options: &InstanceOptions, shares_files: bool) -> Result<InstanceSettings, InstanceError> {
-    let name = match &options.name {
-        Some(name) => name.clone(),
-        None => format!("sg-{:08x}", random()?),
-    };
-    Ok(InstanceSettings {
-        named: options.name.is_some(),
-        container_id: options.container_id.as_ref().unwrap_or(&name).clone(),
-        labels: options.labels.iter().cloned().collect::<BTreeMap<_, _>>(),
-        log: options.log.clone(),
-        state: options.state.clone(),
-        control: !options.no_control,
-        shares_files,
-        published: options.published.clone(),
-        name,
-    })
-}
-
 fn announce(
     instance: &Instance,
     options: &AnnounceOptions,
@@ -544,44 +446,6 @@ fn printed(result: io::Result<u8>) -> u8 {
     }
 }
 
-/// Reads an instance's name.
-///
-/// # Errors
-/// What a name is made of, in words.
-pub(crate) fn parse_name(text: &str) -> Result<String, String> {
-    let fits = text.len() <= NAME_BYTES_MAX && is_plain(text) && !text.starts_with(['.', '-']);
-    fits.then(|| text.to_owned()).ok_or_else(|| {
-        format!("a name has 1 to {NAME_BYTES_MAX} letters, digits, `-`, `_` or `.`, and begins with neither `-` nor `.`")
-    })
-}
-
-fn parse_container_id(text: &str) -> Result<String, String> {
-    let fits = text.len() <= CONTAINER_ID_BYTES_MAX && is_plain(text) && !text.starts_with('.');
-    fits.then(|| text.to_owned()).ok_or_else(|| {
-        format!("a container id has 1 to {CONTAINER_ID_BYTES_MAX} letters, digits, `-`, `_` or `.`, and does not begin with `.`")
-    })
-}
-
-fn parse_label(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("a label is written KEY=VALUE")?;
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
-    if name.is_empty() || name.len() > LABEL_NAME_BYTES_MAX || !name.bytes().all(plain) {
-        let what = "letters, digits, `-`, `_`, `.` or `/`";
-        return Err(format!("the name of a label has 1 to {LABEL_NAME_BYTES_MAX} {what}"));
-    }
-    if value.len() > LABEL_VALUE_BYTES_MAX || value.contains(char::is_control) {
-        let what = "bytes and no control characters";
-        return Err(format!("the value of a label has at most {LABEL_VALUE_BYTES_MAX} {what}"));
-    }
-    Ok((name.to_owned(), value.to_owned()))
-}
-
-/// Whether the text can be part of a file name, a key and a header without being escaped.
-fn is_plain(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    !text.is_empty() && text.bytes().all(plain)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -589,70 +453,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_container_id_fits_into_keys_and_file_names() {
-        for id in ["a", "4f2c", "pod_1.x-y", "-a", &"x".repeat(64)] {
-            assert_eq!(parse_container_id(id).as_deref(), Ok(id));
-        }
-        for id in ["", ".", "..", ".a", "a/b", "a b", "ü", "a\n", "{x}", &"x".repeat(65)] {
-            assert!(parse_container_id(id).is_err(), "{id}");
-        }
-        assert!(parse_name("-a").is_err() && parse_name(&"x".repeat(41)).is_err());
-    }
-
-    #[test]
-    fn a_label_has_a_name_and_a_value() {
-        let label = |name: &str, value: &str| Ok((name.to_owned(), value.to_owned()));
-        assert_eq!(parse_label("team=blue"), label("team", "blue"));
-        assert_eq!(parse_label("example.org/x=a=b c"), label("example.org/x", "a=b c"));
-        assert_eq!(parse_label("empty="), label("empty", ""));
-        let long = format!("a={}", "x".repeat(LABEL_VALUE_BYTES_MAX + 1));
-        for text in ["", "team", "=x", "a b=c", "a=\u{1b}[2J", &long] {
-            assert!(parse_label(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_said_has_a_default() {
-        let arguments =
-            ["sluicegate", "run", "--name", "box", "--label", "a=1", "--label", "a=2", "--", "true"];
-        let Ok(Cli { command: Command::Run(options) }) = Cli::try_parse_from(arguments) else {
-            panic!("not parsed");
-        };
-        let settings = settings(&options.instance, false).unwrap();
-        assert_eq!((settings.name.as_str(), settings.container_id.as_str()), ("box", "box"));
-        assert_eq!(settings.labels, BTreeMap::from([("a".to_owned(), "2".to_owned())]));
-        assert!(settings.named && settings.control);
-        let arguments = ["sluicegate", "attach", "--no-control", "--container-id", "c1", "pid:1"];
-        let Ok(Cli { command: Command::Attach(options) }) = Cli::try_parse_from(arguments) else {
-            panic!("not parsed");
-        };
-        let settings = super::settings(&options.seal.instance, false).unwrap();
-        assert!(settings.name.starts_with("sg-"), "{settings:?}");
-        assert_eq!(settings.container_id, "c1");
-        assert!(!settings.named && !settings.control);
-    }
-
-    #[test]
-    fn a_container_gives_what_is_not_said_and_fits() {
-        let settings_of = |options: &[&str], id: &str, name: &str| {
-            let line = [&["sluicegate", "attach", "docker:x"], options].concat();
-            let Ok(Cli { command: Command::Attach(options) }) = Cli::try_parse_from(line) else {
-                panic!("not parsed");
-            };
-            let container = Container { id: id.into(), name: name.into() };
-            let settings = settings(&options.seal.instance.of_container(Some(&container)), false).unwrap();
-            (settings.name, settings.container_id, settings.named)
-        };
-        let id = "4f2c8a1b9d3e".repeat(5) + "0123";
-        assert_eq!(settings_of(&[], &id, "jail"), ("jail".into(), "4f2c8a1b9d3e".into(), true));
-        let given = ["--name", "box", "--container-id", "c1"];
-        assert_eq!(settings_of(&given, &id, "jail"), ("box".into(), "c1".into(), true));
-        let (name, container_id, named) = settings_of(&[], &id, &"long".repeat(20));
-        assert!(name.starts_with("sg-") && container_id == "4f2c8a1b9d3e" && !named, "{name} {container_id}");
-        let (name, container_id, _) = settings_of(&[], "a+b", "../a");
-        assert!(name.starts_with("sg-") && container_id == name, "{name} {container_id}");
     }
 }
