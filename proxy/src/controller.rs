@@ -264,6 +264,8 @@ impl Controller {
     pub fn take_component(&self, content: Content) -> Result<(), ControlError> {
         self.components.keep(content.clone(), Instant::now());
         if let Some(file) = &self.state_file {
+            // One writes at a time.
+            let _inner = self.inner();
             let kept = file.keep_component(&content);
             kept.map_err(|error| ControlError::Unkept(format!("a component: {error}")))?;
         }
