@@ -17,9 +17,9 @@ use tokio::runtime::Runtime;
 use super::error::CommandError;
 use crate::control::api::{Event, ProblemAnswer};
 
-/// From the first byte to the last, for every answer but the stream of events. A policy of the
-/// largest kind is compiled in a fraction of it.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+/// From the first byte to the last, for every answer but the stream of events: longer than the gate serves a request,
+/// so that it is the gate that says why.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(70);
 
 /// The longest answer, in bytes; the largest is a policy with all its lines.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
