@@ -1,7 +1,7 @@
 //! Plain or decrypted HTTP/2 of a workload, handed to the h2 library within its limits.
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::body::{Arriving, ResponseBody};
 use crate::exchange::Connection;
 use crate::frame_watch::{BrokenRequest, FrameWatch};
 use crate::gate::Gate;
-use crate::http2::{self, Patience, Peer, Promised, Pump, Received, Tunnel};
+use crate::http2::{self, Gathered, Patience, Peer, Promised, Pump, Received, Tunnel};
 use crate::interim::StreamInterim;
 use crate::request_head::HEAD_BYTES_MAX;
 use crate::upstream::{CONNECTION_WINDOW, STREAM_WINDOW};
@@ -53,7 +53,7 @@ where
     let io = FrameWatch::new(io, HEAD_BYTES_MAX, telling(gate, &told));
     let changed_to = io.changed_to();
     let connection = connection(gate, told, Arc::<Activity>::default());
-    match serve_streams(&connection, io).await {
+    match Gathered::new(pin!(serve_streams(&connection, io))).await {
         // The library ended it with a GOAWAY of its own (RFC 9113 section 5.4.1). All else is a connection
         // that broke, or that the workload gave up.
         Err(error) if error.is_go_away() && error.is_library() => {
@@ -93,9 +93,8 @@ where
             None => std::future::pending().await,
         }
     };
-    let (mut gone, mut draining) =
-        (std::pin::pin!(gone), std::pin::pin!(connection.gate.draining.cancelled()));
-    let mut idle = std::pin::pin!(sleep(IDLE_DEADLINE));
+    let (mut gone, mut draining) = (pin!(gone), pin!(connection.gate.draining.cancelled()));
+    let mut idle = pin!(sleep(IDLE_DEADLINE));
     let (mut begun, mut is_draining) = (0, false);
     loop {
         tokio::select! {

@@ -3,12 +3,14 @@
 //!
 //! hyper would do the same with the same library, but neither hears nor sends interim responses on HTTP/2.
 
+mod gathered;
 mod head;
 mod peer;
 mod pump;
 mod received;
 mod tunnel;
 
+pub use gathered::Gathered;
 pub use head::{content_length, state_length, strip};
 pub use peer::{InUse, Patience, Peer};
 pub use pump::Pump;

@@ -1,7 +1,7 @@
 //! HTTP/2 with an upstream: one connection, on which many send.
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio::task::AbortHandle;
 
 use super::{Failed, UpstreamError};
 use crate::body::{Arriving, RequestBody};
-use crate::http2::{self, InUse, Patience, Peer, Pump, Received, Tunnel};
+use crate::http2::{self, Gathered, InUse, Patience, Peer, Pump, Received, Tunnel};
 use crate::interim::{Hearing, Passing};
 use crate::request_head::HEAD_BYTES_MAX;
 
@@ -90,7 +90,7 @@ where
 
 /// Moves a connection's bytes until it ends; its exchanges are told of errors themselves.
 pub(super) async fn drive(connection: impl Future<Output = Result<(), h2::Error>>) {
-    if let Err(error) = connection.await {
+    if let Err(error) = Gathered::new(pin!(connection)).await {
         tracing::debug!(%error, "an upstream connection ended");
     }
 }
@@ -224,5 +224,73 @@ impl Drop for Upload {
         if let Some(task) = self.0.take() {
             task.abort();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::body::{BodyError, HeldBody};
+    use h2::Reason;
+    use http::Version;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+    use tokio::io::DuplexStream;
+
+    /// A connection, and the side of its upstream.
+    async fn connected() -> (Http2, h2::server::Connection<DuplexStream, Bytes>) {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let upstream = tokio::spawn(h2::server::handshake(theirs));
+        let (http2, connection) = http2_over(ours).await.unwrap();
+        tokio::spawn(drive(connection));
+        (http2, upstream.await.unwrap().unwrap())
+    }
+
+    fn put(body: RequestBody) -> Request<RequestBody> {
+        let request = Request::builder().method("PUT").uri("https://a.test/").version(Version::HTTP_2);
+        request.body(body).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_given_up_resets_its_stream() {
+        let (http2, mut upstream) = connected().await;
+        let never = futures_util::stream::pending::<Result<Frame<Bytes>, BodyError>>();
+        let body = HeldBody::stored(StreamBody::new(never));
+        let (body, _) = RequestBody::held(body, Arc::default(), Duration::from_secs(60));
+        let sent = tokio::spawn(http2.send(put(body), None));
+        let (_request, mut reply) = upstream.accept().await.unwrap().unwrap();
+        tokio::spawn(async move { while upstream.accept().await.is_some() {} });
+        sent.abort();
+        let reason = poll_fn(|cx| reply.poll_reset(cx)).await.unwrap();
+        assert_eq!(reason, Reason::CANCEL);
+    }
+
+    #[tokio::test]
+    async fn what_a_connection_that_has_ended_cannot_send_comes_back() {
+        let (mut http2, upstream) = connected().await;
+        assert!(!http2.is_closed());
+        drop(upstream);
+        while !http2.is_closed() {
+            tokio::task::yield_now().await;
+        }
+        let (body, _) = RequestBody::bytes(Bytes::from("hello"), Arc::default());
+        let sent = http2.send(put(body), None).await;
+        let Err(Failed::Unsent(request)) = sent else { panic!("it is not there") };
+        assert_eq!(request.body().size_hint().exact(), Some(5));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_waits_for_leave_is_not_sent_behind_a_refusal() {
+        let (http2, mut upstream) = connected().await;
+        let (body, _) = RequestBody::bytes(Bytes::from("hello"), Arc::default());
+        let mut request = put(body);
+        request.headers_mut().insert("expect", "100-continue".parse().unwrap());
+        let sent = tokio::spawn(http2.send(request, None));
+        let (mut request, mut reply) = upstream.accept().await.unwrap().unwrap();
+        tokio::spawn(async move { while upstream.accept().await.is_some() {} });
+        drop(reply.send_response(Response::builder().status(417).body(()).unwrap(), true).unwrap());
+        assert_eq!(sent.await.unwrap().unwrap().status(), 417);
+        let end = request.body_mut().data().await.unwrap().unwrap_err();
+        assert_eq!(end.reason(), Some(Reason::CANCEL));
     }
 }

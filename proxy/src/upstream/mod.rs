@@ -253,6 +253,7 @@ impl Upstream {
 }
 
 /// How an exchange failed.
+#[derive(Debug)]
 enum Failed {
     /// Not one byte of the request went out; here it is.
     Unsent(Box<Request<RequestBody>>),
