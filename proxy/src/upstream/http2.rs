@@ -235,7 +235,7 @@ mod tests {
     use http::Version;
     use http_body::Frame;
     use http_body_util::StreamBody;
-    use tokio::io::DuplexStream;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     /// A connection, and the side of its upstream.
     async fn connected() -> (Http2, h2::server::Connection<DuplexStream, Bytes>) {
@@ -277,6 +277,36 @@ mod tests {
         let sent = http2.send(put(body), None).await;
         let Err(Failed::Unsent(request)) = sent else { panic!("it is not there") };
         assert_eq!(request.body().size_hint().exact(), Some(5));
+    }
+
+    /// Reads what a client sends, up to the head of its request.
+    async fn read_head(io: &mut DuplexStream) {
+        let mut preface = [0; 24];
+        io.read_exact(&mut preface).await.unwrap();
+        // RFC 9113 section 4.1: three bytes of length, then the type; HEADERS are 1.
+        let mut frame = [0; 9];
+        while frame[3] != 1 {
+            io.read_exact(&mut frame).await.unwrap();
+            let mut payload = vec![0; usize::from(frame[1]) * 256 + usize::from(frame[2])];
+            io.read_exact(&mut payload).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_goaway_leaves_out_was_not_looked_at_unless_it_tells_of_an_error() {
+        for (code, is_unanswered) in [(0, true), (11, false)] {
+            let (ours, mut upstream) = tokio::io::duplex(64 * 1024);
+            let (http2, connection) = http2_over(ours).await.unwrap();
+            tokio::spawn(drive(connection));
+            let sent = tokio::spawn(http2.send(put(RequestBody::empty()), None));
+            read_head(&mut upstream).await;
+            let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+            // No stream was looked at (RFC 9113 section 6.8).
+            let goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, code];
+            upstream.write_all(&[&settings[..], &goaway].concat()).await.unwrap();
+            let failed = sent.await.unwrap().unwrap_err();
+            assert_eq!(failed.is_unanswered(), is_unanswered, "{code}: {failed:?}");
+        }
     }
 
     #[tokio::test]
