@@ -19,11 +19,11 @@ use crate::accept::ClientAddress;
 use crate::activity::{Active, Activity};
 use crate::approvals::{self, Question};
 use crate::audit::AuditRecord;
-use crate::body::{RequestBody, ResponseBody, WorkloadBody};
+use crate::body::{Arriving, RequestBody, ResponseBody, WorkloadBody};
 use crate::gate::Gate;
 use crate::generation::Generation;
 use crate::handling;
-use crate::interim::{self, Passing};
+use crate::interim::{self, Passing, StreamInterim};
 use crate::request_authority::{ConnectionName, authority};
 use crate::request_head::HeadFault;
 use crate::respond::{self, Failure};
@@ -60,14 +60,7 @@ impl Service<Request<Incoming>> for Exchanges {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let connection = Arc::clone(&self.0);
         // Boxed, so that an idle connection does not hold the room for an exchange.
-        Box::pin(async move {
-            let (request, upload) = WorkloadBody::of(request);
-            let response = connection.exchange(request).await;
-            if let Some(upload) = upload {
-                upload.taken_in().await;
-            }
-            Ok(response)
-        })
+        Box::pin(async move { Ok(connection.answer(request.map(Arriving::Http1), None).await) })
     }
 }
 
@@ -90,6 +83,20 @@ enum Decided<'generation> {
 }
 
 impl Connection {
+    /// Answers one request; `interim` takes what is said before, on HTTP/2.
+    pub async fn answer(
+        self: &Arc<Self>,
+        request: Request<Arriving>,
+        interim: Option<Arc<StreamInterim>>,
+    ) -> Response<ResponseBody> {
+        let (request, upload) = WorkloadBody::of(request, interim);
+        let response = self.exchange(request).await;
+        if let Some(upload) = upload {
+            upload.taken_in().await;
+        }
+        response
+    }
+
     async fn exchange(self: &Arc<Self>, request: Request<WorkloadBody>) -> Response<ResponseBody> {
         let (active, fault) = self.activity.begin();
         let generation = self.gate.generation();
@@ -246,9 +253,10 @@ impl Connection {
         if let Err(failure) = sending.put_on(&mut head, &mut record) {
             return Err((failure, record));
         }
-        let passing = Passing::begin(&self.activity, &mut head, sending.masks());
+        let passing = Passing::begin(&self.activity, (&mut head, &body), sending.masks());
         let idle = generation.policy.upstream().idle_timeout;
-        let (body, progress) = RequestBody::new(body, record.request_bytes_counter(), idle);
+        let (body, mut progress) = RequestBody::new(body, record.request_bytes_counter(), idle);
+        progress.passing.clone_from(&passing);
         let sent = sending.send(Request::from_parts(head, body), &progress, &mut record).await;
         if let Some(passing) = passing {
             passing.end().await;

@@ -54,6 +54,7 @@ pub mod handling;
 pub mod handover;
 pub mod head_guard;
 pub mod hop;
+pub mod http2;
 pub mod inbound;
 pub mod instance;
 pub mod interim;

@@ -10,7 +10,6 @@ use std::task::{Context, Poll, ready};
 use http::{Method, Request, Response, Uri};
 use http_body::{Body, Frame};
 use http_body_util::BodyDataStream;
-use hyper::body::Incoming;
 use opendal_core::raw::parse_content_length;
 use opendal_core::{
     Buffer, Error, ErrorKind, HttpBody, HttpTransport, HttpTransporter, OperationContext, Operator,
@@ -20,7 +19,7 @@ use sluicegate_policy::{Authority, Scheme, SecretName};
 
 use super::Fault;
 use super::location::Bucket;
-use crate::body::RequestBody;
+use crate::body::{Arriving, RequestBody};
 use crate::causes::in_words;
 use crate::secrets::{Secret, Secrets};
 use crate::upstream::{Lease, Origin, Upstream};
@@ -153,7 +152,7 @@ fn as_signed(uri: Uri) -> Uri {
 
 /// An answer's content, and the connection that it comes by.
 struct Answer {
-    incoming: Incoming,
+    incoming: Arriving,
     lease: Option<Lease>,
     /// How many bytes more it may have; an object may have any number.
     left: Option<usize>,

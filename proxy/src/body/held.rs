@@ -13,11 +13,10 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
 
 use super::moving::IdleDeadline;
 use super::tee::TeeBody;
-use super::{BodyError, WorkloadBody};
+use super::{Arriving, BodyError, WorkloadBody};
 use crate::upgrade::Granted;
 use crate::upstream::Lease;
 
@@ -28,7 +27,7 @@ pub enum HeldBody {
     /// The body of an upstream's response.
     Response {
         /// The body.
-        incoming: Incoming,
+        incoming: Arriving,
         /// Gives the connection back when the body has ended; `None` where it is shared.
         lease: Option<Lease>,
     },
@@ -185,6 +184,14 @@ impl HeldBody {
         }
     }
 
+    /// Whether something of it has come although nobody asked the workload for it.
+    pub(super) fn has_come(&mut self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Self::Workload(body) => body.has_come(cx),
+            _ => false,
+        }
+    }
+
     /// Whether all of its bytes have been given out; trailers may follow on HTTP/2.
     pub(super) fn is_over(&self) -> bool {
         // The end of an HTTP/2 stream may follow in a frame of its own.
@@ -219,14 +226,8 @@ impl Body for HeldBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
-            Self::Workload(body) => {
-                let frame = Pin::new(body).poll_frame(cx);
-                frame.map(|frame| frame.map(|frame| frame.map_err(BodyError::Cut)))
-            }
-            Self::Response { incoming, .. } => {
-                let frame = Pin::new(incoming).poll_frame(cx);
-                frame.map(|frame| frame.map(|frame| frame.map_err(BodyError::Cut)))
-            }
+            Self::Workload(body) => Pin::new(body).poll_frame(cx),
+            Self::Response { incoming, .. } => Pin::new(incoming).poll_frame(cx),
             Self::Stream(stream) => Pin::new(stream).poll_frame(cx),
             Self::Bytes(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Bytes(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),

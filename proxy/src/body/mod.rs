@@ -3,6 +3,7 @@
 //! **Invariant:** a body that passes is never held whole; at most one frame of it is in our hands, and
 //! what may be the beginning of a secret. Whole is only what a handler asked for ([`HeldBody::read`]).
 
+mod arriving;
 mod chunks;
 mod held;
 mod moving;
@@ -19,15 +20,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderName;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::activity::Active;
 use crate::audit::AuditRecord;
-use crate::interim::{Leave, Waits};
+use crate::interim::{Leave, Passing, Waits};
 use crate::scrub::Scrubber;
 use crate::tap::Tap;
 use crate::upstream::Lease;
 
+pub use arriving::Arriving;
 pub use chunks::Chunks;
 pub use held::HeldBody;
 use moving::Moving;
@@ -39,7 +40,7 @@ pub use workload::{Upload, WorkloadBody};
 pub enum BodyError {
     /// The side that sends it broke off.
     #[error("the body was cut short")]
-    Cut(#[source] hyper::Error),
+    Cut(#[source] Box<dyn StdError + Send + Sync>),
     /// The side that sends it sent nothing for too long.
     #[error("nothing of the body came for {} s", .0.as_secs())]
     Idle(Duration),
@@ -60,14 +61,16 @@ pub enum BodyError {
     Store(#[source] Box<dyn StdError + Send + Sync>),
 }
 
-/// What is known of a request body while it passes, for the exchange that waits for an answer.
+/// What is known of a request while it is sent, for the exchange that waits for an answer.
 #[derive(Debug)]
 pub struct Progress {
     bytes: Arc<AtomicU64>,
+    /// Where the upstream's interim responses go meanwhile, if anywhere.
+    pub passing: Option<Passing>,
 }
 
 impl Progress {
-    /// The bytes that have passed so far.
+    /// The bytes of the body that have passed so far.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -100,7 +103,7 @@ impl RequestBody {
     /// A body that the gate held for a handler. It counts into `bytes`, and gives its own connection
     /// back at its end.
     pub fn held(mut body: HeldBody, bytes: Arc<AtomicU64>, idle: Duration) -> (Self, Progress) {
-        let progress = Progress { bytes: Arc::clone(&bytes) };
+        let progress = Progress { bytes: Arc::clone(&bytes), passing: None };
         if body.is_end_stream() {
             body.release();
             return (Self::empty(), progress);
@@ -126,7 +129,7 @@ impl RequestBody {
         }
     }
 
-    /// Holds it back until the upstream gives leave, or a moment is over.
+    /// Holds it back until the upstream gives leave, a moment is over, or it comes unasked.
     pub fn wait_for_leave(&mut self) -> Arc<Leave> {
         let (waits, leave) = Waits::new();
         self.waits = Some(waits);
@@ -142,9 +145,14 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(waits) = &mut self.waits {
-            ready!(waits.poll(cx));
-            self.waits = None;
+        let this = &mut *self;
+        if let Some(waits) = &mut this.waits {
+            let has_come = this.moving.as_mut().is_some_and(|moving| moving.has_come(cx));
+            if !has_come {
+                ready!(waits.poll(cx));
+            }
+            waits.end();
+            this.waits = None;
         }
         self.moving.as_mut().map_or(Poll::Ready(None), |moving| moving.poll_frame(cx))
     }
@@ -186,7 +194,7 @@ impl ResponseBody {
 
     /// The upstream's answer; `lease` gives its connection back at the end.
     pub fn upstream(
-        incoming: Incoming,
+        incoming: Arriving,
         idle: Duration,
         record: AuditRecord,
         lease: Option<Lease>,

@@ -56,6 +56,11 @@ impl Moving {
         self.held.is_over() && self.scrub.as_ref().is_none_or(|scrub| scrub.is_done())
     }
 
+    /// Whether something of it has come although nobody asked the workload for it.
+    pub(super) fn has_come(&mut self, cx: &mut Context<'_>) -> bool {
+        self.held.has_come(cx)
+    }
+
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         let frame = if self.scrub.is_none() { self.poll_held(cx) } else { self.poll_scrubbed(cx) };
         if let Poll::Ready(Some(Ok(frame))) = &frame

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -311,7 +312,7 @@ async fn served(body: ResponseBody) -> (HeaderMap, Bytes) {
     let (head, body) = asked(client).await.into_parts();
     (
         head.headers,
-        HeldBody::Workload(WorkloadBody::of(Request::new(body)).0.into_body())
+        HeldBody::Workload(WorkloadBody::of(Request::new(Arriving::Http1(body)), None).0.into_body())
             .read(1000, SOON, &AtomicU64::new(0))
             .await
             .unwrap(),
@@ -330,7 +331,7 @@ async fn c05_an_upstream_s_body_arrives_scrubbed_and_whole() {
     ];
     for (response, name, value) in cases {
         let logged = Logged::new();
-        let incoming = received(response).await;
+        let incoming = Arriving::Http1(received(response).await);
         let body = ResponseBody::upstream(incoming, SOON, logged.exchange(), None, active());
         let (headers, body) = served(body.scrubbed(Some(Scrubber::new(&[b"s3cr3t-token"])))).await;
         assert_eq!(headers[name], value);
@@ -397,8 +398,9 @@ async fn a_body_that_paused_while_it_was_looked_at_is_whole_still() {
     let mut head = [0; 1024];
     assert!(client.read(&mut head).await.unwrap() > 0);
     client.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\none").await.unwrap();
-    let mut body =
-        HeldBody::Workload(WorkloadBody::of(Request::new(asked.await.unwrap().into_body())).0.into_body());
+    let mut body = HeldBody::Workload(
+        WorkloadBody::of(Request::new(Arriving::Http1(asked.await.unwrap().into_body())), None).0.into_body(),
+    );
     assert!(matches!(body.peek(9, Duration::from_millis(20)).await, Err(BodyError::Idle(_))));
     client.write_all(b" two").await.unwrap();
     assert_eq!(body.peek(9, SOON).await.unwrap(), "one two");

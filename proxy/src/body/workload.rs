@@ -1,20 +1,22 @@
 //! The body of the workload's request, whose unread rest is taken in when nobody wants it.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::EXPECT;
-use http::{Request, Version};
+use http::{HeaderMap, Request, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::{Arriving, BodyError};
+use crate::interim::StreamInterim;
 use crate::upstream::STREAM_WINDOW;
 
 /// How much of an unwanted body is taken in, in bytes: most uploads, in a fraction of a second.
@@ -33,11 +35,15 @@ const UNWANTED_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// reset. For long ones see [`Upload`].
 #[derive(Debug)]
 pub struct WorkloadBody {
-    incoming: Option<Incoming>,
+    incoming: Option<Arriving>,
     /// Tells the [`Upload`] that nobody wants it.
     unwanted: Option<oneshot::Sender<JoinHandle<()>>>,
     /// Whether the client waits to be told to send it, which asking for it does.
     is_awaited: bool,
+    /// What tells it so on HTTP/2; on HTTP/1 hyper does.
+    interim: Option<Arc<StreamInterim>>,
+    /// What has come without that.
+    ahead: Option<Option<Result<Frame<Bytes>, BodyError>>>,
 }
 
 /// A body of a stated length that a client cannot have sent before it sees the answer.
@@ -49,8 +55,11 @@ pub struct WorkloadBody {
 pub struct Upload(oneshot::Receiver<JoinHandle<()>>);
 
 impl WorkloadBody {
-    /// Wraps the body of a request.
-    pub fn of(request: Request<Incoming>) -> (Request<Self>, Option<Upload>) {
+    /// Wraps the body of a request; `interim` is that of its stream on HTTP/2.
+    pub fn of(
+        request: Request<Arriving>,
+        interim: Option<Arc<StreamInterim>>,
+    ) -> (Request<Self>, Option<Upload>) {
         let (head, incoming) = request.into_parts();
         // Such a client sends nothing before it is told to.
         let is_awaited = head.headers.contains_key(EXPECT);
@@ -58,9 +67,31 @@ impl WorkloadBody {
             && incoming.size_hint().lower() > u64::from(STREAM_WINDOW)
             && !is_awaited;
         let (unwanted, upload) = is_upload.then(oneshot::channel).unzip();
-        let is_awaited = is_awaited && head.version == Version::HTTP_11;
-        let body = Self { incoming: Some(incoming), unwanted, is_awaited };
+        let is_awaited = is_awaited && head.version >= Version::HTTP_11;
+        let body = Self { incoming: Some(incoming), unwanted, is_awaited, interim, ahead: None };
         (Request::from_parts(head, body), upload.map(Upload))
+    }
+
+    /// The interim responses of its stream, on HTTP/2.
+    pub fn interim(&self) -> Option<&Arc<StreamInterim>> {
+        self.interim.as_ref()
+    }
+
+    /// Whether something of it has come although nobody asked for it, on HTTP/2. On HTTP/1 to look is to
+    /// ask.
+    pub(super) fn has_come(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.interim.is_some()
+            && self.ahead.is_none()
+            && let Poll::Ready(frame) = self.poll_incoming(cx)
+        {
+            self.is_awaited = false;
+            self.ahead = Some(frame);
+        }
+        self.ahead.is_some()
+    }
+
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.incoming.as_mut().map_or(Poll::Ready(None), |incoming| Pin::new(incoming).poll_frame(cx))
     }
 }
 
@@ -76,29 +107,46 @@ impl Upload {
 
 impl Body for WorkloadBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        self.is_awaited = false;
-        self.incoming.as_mut().map_or(Poll::Ready(None), |incoming| Pin::new(incoming).poll_frame(cx))
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(frame) = self.ahead.take() {
+            return Poll::Ready(frame);
+        }
+        let was_awaited = std::mem::take(&mut self.is_awaited);
+        let frame = self.poll_incoming(cx);
+        if was_awaited
+            && frame.is_pending()
+            && let Some(interim) = &self.interim
+        {
+            interim.push(StatusCode::CONTINUE, HeaderMap::new());
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+        self.ahead.is_none() && self.incoming.as_ref().is_none_or(Arriving::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+        let ahead = self.ahead.as_ref().and_then(|frame| frame.as_ref()?.as_ref().ok()?.data_ref());
+        let ahead = ahead.map_or(0, |data| data.len() as u64);
+        let hint = self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Arriving::size_hint);
+        match hint.exact() {
+            Some(left) => SizeHint::with_exact(left.saturating_add(ahead)),
+            None => hint,
+        }
     }
 }
 
 impl Drop for WorkloadBody {
     fn drop(&mut self) {
         if let Some(incoming) = self.incoming.take().filter(|incoming| !incoming.is_end_stream())
-            && !self.is_awaited
+            // On HTTP/2 it has been told by the answer, and may have begun.
+            && (!self.is_awaited || self.interim.is_some())
             && let Ok(runtime) = Handle::try_current()
         {
             let taking_in = runtime.spawn(take_in(incoming));
@@ -110,7 +158,7 @@ impl Drop for WorkloadBody {
 }
 
 /// Reads to the end, or to a bound, or until the workload breaks off.
-async fn take_in(mut incoming: Incoming) {
+async fn take_in(mut incoming: Arriving) {
     let all = async {
         let mut taken = 0;
         while taken < UNWANTED_BYTES_MAX

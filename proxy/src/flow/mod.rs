@@ -2,6 +2,7 @@
 
 mod asking;
 mod http;
+mod http2;
 mod passing;
 
 use std::sync::Arc;
@@ -61,7 +62,7 @@ pub enum FlowError {
         name: Option<Host>,
         /// The rule, as far as it is known: the error whose code the workload was told.
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: h2::Error,
     },
 }
 
@@ -160,7 +161,7 @@ async fn try_serve(gate: &Arc<Gate>, accepted: Accepted, named: &Authority) -> R
             return serve_tls(gate, from, greeting).await;
         }
         Protocol::Http1(io) => http::serve_http1(gate, from.plain(), io).await,
-        Protocol::Http2PriorKnowledge(io) => return http::serve_http2(gate, from.plain(), io).await,
+        Protocol::Http2PriorKnowledge(io) => return http2::serve_http2(gate, from.plain(), io).await,
         Protocol::Opaque { seen, io } => {
             let generation = gate.generation();
             let asking = Asking { gate, generation: &generation, from, authority: named, sni: None };
@@ -276,7 +277,7 @@ async fn serve_tls(gate: &Arc<Gate>, from: From, greeting: Greeting) -> Result<(
     let session = io.get_ref().1;
     let told = Told { from, name: Some(name), sni, version: session.protocol_version() };
     if session.alpn_protocol() == Some(b"h2") {
-        return http::serve_http2(gate, told, io).await;
+        return http2::serve_http2(gate, told, io).await;
     }
     http::serve_http1(gate, told, io).await;
     Ok(())

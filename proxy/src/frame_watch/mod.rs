@@ -1,7 +1,7 @@
 //! Stands between TLS and the HTTP/2 library, follows the frames in both directions, and makes up for two things
 //! that the library leaves out.
 //!
-//! A request that breaks the rules never gets to hyper's service: the h2 library resets its stream, or answers an
+//! A request that breaks the rules is never handed out: the h2 library resets its stream, or answers an
 //! over-long head with 431. The frames that it writes are the only sign of it, for the log. And it ends most broken
 //! connections with PROTOCOL_ERROR where RFC 9113 has a more specific code: that code is put in its place.
 

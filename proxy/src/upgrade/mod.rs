@@ -8,13 +8,13 @@ mod both_ways;
 mod frames;
 mod ground;
 mod handshake;
+mod leaving;
 mod pipe;
 mod reset;
 
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, request, response};
-use hyper::upgrade::OnUpgrade;
 use sluicegate_policy::{Authority, DenyReason, Refusal, Scheme};
 
 use crate::activity::Active;
@@ -27,6 +27,7 @@ use crate::upstream::UpstreamError;
 
 pub use ground::Ground;
 use handshake::Extended;
+use leaving::Leaving;
 use pipe::Pipe;
 
 /// What a request asks for. It goes with the request's head, as an extension, through a handler too.
@@ -34,7 +35,7 @@ use pipe::Pipe;
 pub struct Asked {
     /// The protocol as the workload wrote it.
     protocol: HeaderValue,
-    workload: OnUpgrade,
+    workload: Leaving,
     extended: Option<Extended>,
     ground: Arc<Ground>,
 }
@@ -43,7 +44,7 @@ pub struct Asked {
 #[derive(Clone, Debug)]
 pub struct Granted {
     asked: Asked,
-    upstream: OnUpgrade,
+    upstream: Leaving,
     /// Who has.
     to: (Scheme, Authority),
 }
@@ -79,7 +80,7 @@ pub fn strip(head: &mut request::Parts, ground: Ground) -> Result<(), Refusal> {
     let protocol = handshake::protocol(head)?;
     hop::strip_request(&mut head.headers);
     let extended = head.extensions.remove::<Extended>();
-    if let (Some(protocol), Some(workload)) = (protocol, head.extensions.remove::<OnUpgrade>()) {
+    if let (Some(protocol), Some(workload)) = (protocol, Leaving::take(&mut head.extensions)) {
         // For handlers to see; the one that is sent is made anew.
         head.headers.insert(http::header::UPGRADE, protocol.clone());
         let ground = Arc::new(ground);
@@ -139,7 +140,7 @@ impl Asked {
         }
         handshake::check(response, &asked.protocol, asked.extended.as_ref())
             .map_err(UpstreamError::Upgrade)?;
-        let upstream = response.extensions.remove::<OnUpgrade>();
+        let upstream = Leaving::take(&mut response.extensions);
         let upstream = upstream.ok_or(UpstreamError::Upgrade("its connection cannot be taken over"))?;
         Ok(Some(Granted { asked, upstream, to }))
     }

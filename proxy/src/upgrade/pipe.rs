@@ -4,11 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
 use super::both_ways::{Ending, Terms, pass};
+use super::leaving::Left;
 use super::{Granted, handshake, reset};
 use crate::activity::Active;
 use crate::audit::AuditRecord;
@@ -52,8 +51,9 @@ impl Pipe {
 
     async fn pass(&mut self) -> Result<Ending, io::Error> {
         let asked = &self.granted.asked;
-        let both = async { tokio::try_join!(asked.workload.clone(), self.granted.upstream.clone()) };
-        let (workload, upstream) = timeout(HANDOVER_DEADLINE, both).await?.map_err(io::Error::other)?;
+        let (workload, upstream) = (asked.workload.clone().left(), self.granted.upstream.clone().left());
+        let both = async { tokio::try_join!(workload, upstream) };
+        let (mut workload, mut upstream) = timeout(HANDOVER_DEADLINE, both).await??;
         self.connection.activity.leave_http();
         let terms = Terms {
             sent: self.record.request_bytes_counter(),
@@ -65,7 +65,6 @@ impl Pipe {
             fetch.share_request_bytes(Arc::clone(&terms.sent));
             fetch.share_response_bytes(Arc::clone(&terms.received));
         }
-        let (mut workload, mut upstream) = (TokioIo::new(workload), TokioIo::new(upstream));
         let ending = pass(&mut workload, &mut upstream, &terms, self.until_refused()).await;
         let has_said_so = terms.is_websocket && matches!(ending, Ending::Idle | Ending::Refused);
         if !matches!(ending, Ending::Done) && !has_said_so {
@@ -82,7 +81,7 @@ impl Pipe {
     }
 }
 
-fn break_off(workload: TokioIo<Upgraded>, upstream: TokioIo<Upgraded>) {
-    reset::workload(workload.into_inner());
-    reset::upstream(upstream.into_inner());
+fn break_off(workload: Left, upstream: Left) {
+    reset::workload(workload);
+    reset::upstream(upstream);
 }

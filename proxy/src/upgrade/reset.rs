@@ -1,11 +1,11 @@
 //! Ends an upgraded connection with a reset, so that the other side sees that it was broken off and not
 //! an end of data.
 
-use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
 
+use super::leaving::Left;
 use crate::head_guard::HeadGuard;
 use crate::rewind::Rewind;
 use crate::sniff::reset;
@@ -16,8 +16,12 @@ use crate::upstream::Wire;
 type Plain = TokioIo<HeadGuard<Rewind<TcpStream>>>;
 type Tls = TokioIo<HeadGuard<server::TlsStream<Rewind<TcpStream>>>>;
 
-/// Resets the workload's connection. A stream of HTTP/2 ends with its drop: its connection has others.
-pub(super) fn workload(upgraded: Upgraded) {
+/// Resets the workload's connection, or its stream: a connection of HTTP/2 has others.
+pub(super) fn workload(left: Left) {
+    let upgraded = match left {
+        Left::Http1(io) => io.into_inner(),
+        Left::Http2(tunnel) => return tunnel.break_off(),
+    };
     match upgraded.downcast::<Plain>() {
         Ok(parts) => reset(parts.io.into_inner().into_inner().into_inner()),
         Err(upgraded) => {
@@ -28,8 +32,12 @@ pub(super) fn workload(upgraded: Upgraded) {
     }
 }
 
-/// Resets the upstream's connection.
-pub(super) fn upstream(upgraded: Upgraded) {
+/// Resets the upstream's connection, or its stream.
+pub(super) fn upstream(left: Left) {
+    let upgraded = match left {
+        Left::Http1(io) => io.into_inner(),
+        Left::Http2(tunnel) => return tunnel.break_off(),
+    };
     match upgraded.downcast::<TokioIo<Wire>>() {
         Ok(parts) => splice::break_off(parts.io.into_inner()),
         Err(upgraded) => {

@@ -3,13 +3,13 @@
 mod store;
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use sluicegate_policy::{Authority, Scheme};
 use tokio::time::{Instant, timeout_at};
 
+use super::http2::{Http2, drive, http2_over};
 use super::pool::Origin;
 use super::tls::{Configuration, handshake};
 use super::upgrade::has_only_http2;
@@ -18,18 +18,11 @@ use super::{Upstream, UpstreamError};
 use crate::body::RequestBody;
 use crate::request_head::{HEAD_BYTES_MAX, HEADERS_MAX};
 
-/// Window of one HTTP/2 stream, in bytes: what keeps a 100 Mbit/s path of 80 ms busy, and the most
-/// that a workload which does not read makes us hold for one response.
-pub(crate) const STREAM_WINDOW: u32 = 1024 * 1024;
-
-/// Window of an HTTP/2 connection, in bytes: a few streams in full flow.
-pub(crate) const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
-
 /// An established connection, ready for a request.
 #[derive(Debug)]
 pub(super) enum Sender {
     Http1(http1::SendRequest<RequestBody>),
-    Http2(http2::SendRequest<RequestBody>),
+    Http2(Http2),
 }
 
 impl Upstream {
@@ -59,7 +52,7 @@ impl Upstream {
         let (wire, address) = self.dial(way, deadline).await?;
         let sender = match origin.scheme {
             // Nothing is agreed on: both sides know beforehand (RFC 9113 section 3.3).
-            Scheme::Http if multiplexed => http2_over(wire).await?,
+            Scheme::Http if multiplexed => shared(wire, deadline).await?,
             Scheme::Http => http1_over(wire).await?,
             Scheme::Https => {
                 let configuration = self.configuration_for(&origin.authority)?;
@@ -68,7 +61,7 @@ impl Upstream {
                     .await
                     .map_err(|_| UpstreamError::ConnectTimeout)??;
                 if io.get_ref().1.alpn_protocol() == Some(b"h2") {
-                    http2_over(io).await?
+                    shared(io, deadline).await?
                 } else {
                     http1_over(io).await?
                 }
@@ -95,32 +88,22 @@ where
         .handshake(TokioIo::new(io))
         .await
         .map_err(UpstreamError::Http)?;
-    tokio::spawn(drive(connection.with_upgrades()));
+    tokio::spawn(async move {
+        // Its exchanges are told of errors themselves.
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "an upstream connection ended");
+        }
+    });
     Ok(Sender::Http1(sender))
 }
 
-async fn http2_over<Io>(io: Io) -> Result<Sender, UpstreamError>
+/// HTTP/2 over a connection that is there, shared by all who send on it.
+async fn shared<Io>(io: Io, deadline: Instant) -> Result<Sender, UpstreamError>
 where
     Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
 {
-    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
-        // Finds a dead path under waiting requests; idle connections are left alone.
-        .keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .handshake(TokioIo::new(io))
-        .await
-        .map_err(UpstreamError::Http)?;
+    let begun = timeout_at(deadline, http2_over(io)).await;
+    let (http2, connection) = begun.map_err(|_| UpstreamError::ConnectTimeout)??;
     tokio::spawn(drive(connection));
-    Ok(Sender::Http2(sender))
-}
-
-/// Moves a connection's bytes until it ends; its exchanges are told of errors themselves.
-pub(super) async fn drive(connection: impl Future<Output = hyper::Result<()>>) {
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "an upstream connection ended");
-    }
+    Ok(Sender::Http2(http2))
 }

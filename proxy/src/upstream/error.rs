@@ -68,6 +68,9 @@ pub enum UpstreamError {
     /// The connection broke, or what came was not HTTP.
     #[error("the upstream's answer is not acceptable HTTP")]
     Http(#[source] hyper::Error),
+    /// The same of HTTP/2, or the upstream reset the stream.
+    #[error("the upstream's answer is not acceptable HTTP")]
+    Http2(#[source] h2::Error),
     /// The upstream changed the protocol of the connection in a way that nobody asked for.
     #[error("the upstream's answer to an upgrade is not acceptable: {0}")]
     Upgrade(&'static str),
@@ -127,7 +130,10 @@ impl UpstreamError {
 
     /// Whether the request, or a part of it, may have reached the upstream.
     pub fn was_sent(&self) -> bool {
-        matches!(self, Self::Http(_) | Self::ResponseTimeout | Self::Unreadable | Self::Upgrade(_))
+        matches!(
+            self,
+            Self::Http(_) | Self::Http2(_) | Self::ResponseTimeout | Self::Unreadable | Self::Upgrade(_)
+        )
     }
 
     /// A code for programs; the closed list is in the documentation.
@@ -144,7 +150,7 @@ impl UpstreamError {
             Self::NoRoots => "no_root_certificates",
             Self::NoIdentity => "no_client_certificate",
             Self::Closed => "upstream_closed",
-            Self::Http(_) => "upstream_protocol_error",
+            Self::Http(_) | Self::Http2(_) => "upstream_protocol_error",
             Self::Upgrade(_) => "upgrade_not_acceptable",
             Self::ResponseTimeout => "response_timeout",
             Self::Unreadable => "response_unreadable",

@@ -6,6 +6,7 @@ mod connect;
 mod datagrams;
 mod error;
 mod forbidden;
+mod http2;
 mod pool;
 mod proxy;
 mod race;
@@ -23,20 +24,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::TryFutureExt;
 use http::{Request, Response};
 use http_body::Body as _;
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
+use hyper::client::conn::{TrySendError, http1};
 use sluicegate_policy::{Authority, Policy};
 use tokio::time::Instant;
 
-use crate::body::{Progress, RequestBody};
+use crate::body::{Arriving, Progress, RequestBody};
 use crate::interim;
 use crate::secrets::Secrets;
 use crate::upgrade::Granted;
 use connect::Sender;
-pub(crate) use connect::{CONNECTION_WINDOW, STREAM_WINDOW};
 pub use error::UpstreamError;
+pub(crate) use http2::{CONNECTION_WINDOW, STREAM_WINDOW};
 pub use pool::Origin;
 use pool::{Pool, Slot};
 pub use proxy::ProxyError;
@@ -65,7 +66,7 @@ pub struct Upstream {
 #[derive(Debug)]
 pub struct Answered {
     /// The upstream's response, its body unread.
-    pub response: Response<Incoming>,
+    pub response: Response<Arriving>,
     /// Gives the connection back when the body has ended; `None` where it is shared.
     pub lease: Option<Lease>,
     /// The address dialled.
@@ -218,40 +219,32 @@ impl Upstream {
         request: Request<RequestBody>,
         origin: &Origin,
         progress: &Progress,
-    ) -> Result<(Response<Incoming>, Option<http1::SendRequest<RequestBody>>), Failed> {
+    ) -> Result<(Response<Arriving>, Option<http1::SendRequest<RequestBody>>), Failed> {
         match sender {
             Sender::Http1(mut sender) => {
-                let request = interim::attend(shape::for_http1(request, origin));
-                let sent = sender.try_send_request(request);
-                let response = self.answer(sent, progress).await?;
-                Ok((response, Some(sender)))
+                let request = shape::for_http1(request, origin);
+                let sent = sender.try_send_request(interim::attend(request, progress.passing.as_ref()));
+                let response = self.answer(sent.map_err(Failed::from), progress).await?;
+                Ok((response.map(Arriving::Http1), Some(sender)))
             }
-            Sender::Http2(mut sender) => {
-                let sent = sender.try_send_request(shape::for_http2(request, origin));
+            Sender::Http2(sender) => {
+                let sent = sender.send(shape::for_http2(request, origin), progress.passing.as_ref());
                 Ok((self.answer(sent, progress).await?, None))
             }
         }
     }
 
     /// Waits for a response head as long as the request's body moves, and then the stated time.
-    async fn answer(
+    async fn answer<B>(
         &self,
-        sent: impl Future<
-            Output = Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<RequestBody>>>,
-        >,
+        sent: impl Future<Output = Result<Response<B>, Failed>>,
         progress: &Progress,
-    ) -> Result<Response<Incoming>, Failed> {
+    ) -> Result<Response<B>, Failed> {
         let mut sent = std::pin::pin!(sent);
         let mut moved = progress.bytes();
         loop {
             match tokio::time::timeout(self.response_timeout, &mut sent).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(mut error)) => {
-                    return Err(match error.take_message() {
-                        Some(request) => Failed::Unsent(Box::new(request)),
-                        None => Failed::Error(UpstreamError::Http(error.into_error())),
-                    });
-                }
+                Ok(answered) => return answered,
                 Err(_) if progress.bytes() != moved => moved = progress.bytes(),
                 Err(_) => return Err(Failed::Error(UpstreamError::ResponseTimeout)),
             }
@@ -260,17 +253,36 @@ impl Upstream {
 }
 
 /// How an exchange failed.
+#[derive(Debug)]
 enum Failed {
     /// Not one byte of the request went out; here it is.
     Unsent(Box<Request<RequestBody>>),
     Error(UpstreamError),
 }
 
+impl From<TrySendError<Request<RequestBody>>> for Failed {
+    fn from(mut error: TrySendError<Request<RequestBody>>) -> Self {
+        match error.take_message() {
+            Some(request) => Self::Unsent(Box::new(request)),
+            None => Self::Error(UpstreamError::Http(error.into_error())),
+        }
+    }
+}
+
 impl Failed {
     /// Whether the connection ended while the answer was waited for.
     fn is_unanswered(&self) -> bool {
-        let Self::Error(UpstreamError::Http(error)) = self else { return false };
-        error.is_incomplete_message() || error.source().is_some_and(|source| source.is::<io::Error>())
+        match self {
+            Self::Error(UpstreamError::Http(error)) => {
+                error.is_incomplete_message() || error.source().is_some_and(|source| source.is::<io::Error>())
+            }
+            // Those that a GOAWAY without an error ends were not looked at (RFC 9113 section 6.8).
+            Self::Error(UpstreamError::Http2(error)) => {
+                let is_left_out = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+                error.is_io() || (is_left_out && error.is_remote())
+            }
+            _ => false,
+        }
     }
 
     fn into_error(self) -> UpstreamError {

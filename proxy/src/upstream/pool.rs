@@ -9,10 +9,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http1;
 use sluicegate_policy::{Authority, Scheme, SecretName};
 use tokio::time::Instant;
 
+use super::http2::Http2;
 use crate::body::RequestBody;
 
 /// How long an unused connection is kept: below the 60-75 s after which common servers close.
@@ -60,7 +61,7 @@ struct Idle {
 
 #[derive(Debug, Clone)]
 struct Shared {
-    sender: http2::SendRequest<RequestBody>,
+    sender: Http2,
     address: SocketAddr,
 }
 
@@ -115,23 +116,23 @@ impl Slot {
     }
 
     /// The shared HTTP/2 connection, if it is alive.
-    pub(super) fn http2(&self) -> Option<(http2::SendRequest<RequestBody>, SocketAddr)> {
+    pub(super) fn http2(&self) -> Option<(Http2, SocketAddr)> {
         let mut shared = lock(&self.shared);
-        if shared.as_ref().is_some_and(|shared| shared.sender.is_closed()) {
+        if shared.as_mut().is_some_and(|shared| shared.sender.is_closed()) {
             *shared = None;
         }
         shared.as_ref().map(|shared| (shared.sender.clone(), shared.address))
     }
 
     /// Shares an HTTP/2 connection.
-    pub(super) fn share_http2(&self, sender: http2::SendRequest<RequestBody>, address: SocketAddr) {
+    pub(super) fn share_http2(&self, sender: Http2, address: SocketAddr) {
         *lock(&self.shared) = Some(Shared { sender, address });
     }
 
     fn sweep(&self) {
         lock(&self.idle).retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < IDLE_MAX);
         let mut shared = lock(&self.shared);
-        if shared.as_ref().is_some_and(|shared| shared.sender.is_closed()) {
+        if shared.as_mut().is_some_and(|shared| shared.sender.is_closed()) {
             *shared = None;
         }
     }

@@ -1,7 +1,7 @@
 //! A request in the form that the upstream's HTTP version wants. Pure.
 
 use bytes::Bytes;
-use http::header::{COOKIE, EXPECT, HOST, HeaderValue, TRAILER, TRANSFER_ENCODING};
+use http::header::{COOKIE, HOST, HeaderValue, TRAILER, TRANSFER_ENCODING};
 use http::uri::{PathAndQuery, Scheme as UriScheme};
 use http::{Request, Uri, Version};
 use http_body::Body;
@@ -47,8 +47,6 @@ pub(super) fn for_http2<B>(request: Request<B>, origin: &Origin) -> Request<B> {
         parts.uri = uri;
     }
     parts.headers.remove(HOST);
-    // hyper tells of no 100 on HTTP/2: the body is not held back for one.
-    parts.headers.remove(EXPECT);
     parts.version = Version::HTTP_2;
     Request::from_parts(parts, body)
 }

@@ -2,26 +2,22 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::AlertDescription;
 use sluicegate_policy::Scheme;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::connect::{CONNECTION_WINDOW, STREAM_WINDOW, Sender, drive, http1_over};
+use super::connect::{Sender, http1_over};
+use super::http2::{Http2, drive, http2_over};
 use super::pool::Origin;
 use super::resolve::ChosenBy;
 use super::tls::handshake;
 use super::way::Way;
 use super::{Answered, Failed, Upstream, UpstreamError, shape};
-use crate::body::{Progress, RequestBody};
-use crate::request_head::HEAD_BYTES_MAX;
+use crate::body::{Arriving, Progress, RequestBody};
 use crate::upgrade::{self, Asked};
 
 /// How long an upstream of HTTP/2 has to say that it takes WebSockets: its settings are the first that it
@@ -88,22 +84,17 @@ impl Upstream {
         let config = &self.configuration_for(&origin.authority)?.http2;
         let io = timeout_at(deadline, handshake(config, &origin.authority, wire)).await;
         let io = io.map_err(|_| UpstreamError::ConnectTimeout)??;
-        let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(UpstreamError::Http)?;
-        let is_told = poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+        let begun = timeout_at(deadline, http2_over(io)).await;
+        let (sender, connection) = begun.map_err(|_| UpstreamError::ConnectTimeout)??;
+        let mut connection = Box::pin(connection);
+        let is_told = poll_fn(|cx| match connection.as_mut().poll(cx) {
             Poll::Ready(ended) => Poll::Ready(ended.map(|()| false)),
-            Poll::Pending if connection.is_extended_connect_protocol_enabled() => Poll::Ready(Ok(true)),
+            Poll::Pending if sender.takes_extended_connect() => Poll::Ready(Ok(true)),
             Poll::Pending => Poll::Pending,
         });
         match timeout(SETTINGS_DEADLINE, is_told).await {
             Ok(Ok(true)) => {}
-            Ok(Err(error)) => return Err(UpstreamError::Http(error)),
+            Ok(Err(error)) => return Err(UpstreamError::Http2(error)),
             Ok(Ok(false)) | Err(_) => {
                 return Err(UpstreamError::Upgrade("it has only HTTP/2, and takes no WebSocket over it"));
             }
@@ -114,21 +105,19 @@ impl Upstream {
 
     async fn extended_connect(
         &self,
-        mut sender: Http2,
+        sender: Http2,
         request: Request<RequestBody>,
         (origin, progress): (&Origin, &Progress),
-    ) -> Result<Response<Incoming>, UpstreamError> {
+    ) -> Result<Response<Arriving>, UpstreamError> {
         let (mut head, body) = shape::for_http2(request, origin).into_parts();
         let agreement = upgrade::into_connect(&mut head);
-        let sent = sender.try_send_request(Request::from_parts(head, body));
+        let sent = sender.send(Request::from_parts(head, body), None);
         let response = self.answer(sent, progress).await.map_err(Failed::into_error)?;
         let (mut head, body) = response.into_parts();
         upgrade::out_of_connect(&mut head, agreement)?;
         Ok(Response::from_parts(head, body))
     }
 }
-
-type Http2 = http2::SendRequest<RequestBody>;
 
 /// Whether a handshake failed because the upstream does not speak HTTP/1.1 (RFC 7301 section 3.2).
 pub(super) fn has_only_http2(error: &UpstreamError) -> bool {

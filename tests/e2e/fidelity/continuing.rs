@@ -31,7 +31,8 @@ fn expecting(world: &World) -> (TcpServer, Receiver<usize>) {
             }
             body.resize(5, 0);
             io.read_exact(&mut body).unwrap();
-            io.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n").unwrap();
+            // Nobody shall send the next request on what ends here.
+            io.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
         }
         told.send(body.len()).unwrap();
     });

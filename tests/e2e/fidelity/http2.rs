@@ -61,8 +61,8 @@ impl<'world> Both<'world> {
 /// What the gate makes of a message: all that may differ from a direct run.
 fn passed(message: &Value) -> Value {
     let parts = message.as_array().unwrap().iter();
-    // DATA without bytes, and heads before the last one, are not passed on.
-    let parts = parts.filter(|part| part[0] != "empty data" && part[1][0][1] != "103");
+    // DATA without bytes is not passed on.
+    let parts = parts.filter(|part| part[0] != "empty data");
     let mut parts: Vec<Value> = parts
         .map(|part| match part[1].as_array() {
             Some(fields) => json!([part[0], passed_fields(fields)]),

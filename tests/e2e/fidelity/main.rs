@@ -11,6 +11,7 @@ mod framing_cases;
 mod framings;
 mod http2;
 mod http2_faults;
+mod interim;
 mod large_heads;
 mod malformed;
 mod malformed_http2;

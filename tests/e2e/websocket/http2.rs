@@ -2,6 +2,9 @@
 
 use std::io::{Read, Write};
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use e2e::{Attached, Identity, TcpServer, World};
 use serde_json::{Value, json};
 
@@ -134,6 +137,47 @@ fn an_origin_that_does_not_agree_opens_nothing() {
     for path in ["/200", "/wrong-key"] {
         assert_eq!(exchange(&mut gate, path)["reason"], "upgrade_not_acceptable");
     }
+}
+
+/// The answer to the key of a handshake (RFC 6455 section 4.2.2).
+fn accept(head: &str) -> String {
+    let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")).unwrap();
+    let key = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    BASE64.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, key.as_bytes()))
+}
+
+#[test]
+fn a_reset_of_the_origin_reaches_a_workload_of_http2() {
+    let world = World::new("ws-h2-reset");
+    let authority = std::sync::Arc::clone(world.authority());
+    let server = TcpServer::start(&world, move |stream| {
+        let mut stream = authority.tls_server(Identity::Trusted, &["http/1.1"], stream);
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r\n") {
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).unwrap();
+        let agreed = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: {}\r\n\r\n",
+            accept(&head)
+        );
+        stream.write_all(agreed.as_bytes()).unwrap();
+        // The workload has the answer when this comes.
+        stream.read_exact(&mut byte).unwrap();
+        socket2::SockRef::from(stream.get_ref()).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    });
+    let found = world.upstream(&[("echo.test:443", server.address())]);
+    let mut gate = world.gate(&format!("version = 1\n{OPEN}\n{found}")).attach();
+    let script = r#"
+s = Socket("/quit")
+s.send(1, b"x")
+print(json.dumps([s.status, s.rest()[0]]))
+"#;
+    assert_eq!(said(&world, &gate, script), json!([200, "reset"]));
+    let line = exchange(&mut gate, "/quit");
+    assert_eq!((&line["verdict"], &line["complete"]), (&json!("allowed"), &json!(false)), "{line}");
 }
 
 /// Answers every extended CONNECT with what it is sent, by HTTP/2 and nothing else.
