@@ -127,7 +127,8 @@ mod tests {
         assert_eq!(of(&both, true), "include connection-handler; include handler; import reveal;");
         let on_message = "    def on_message(self, message, env, ctx):\n        pass\n";
         let items = "include handler; include message-handler;";
-        assert_eq!(of(&format!("{outbound}{on_message}"), false), items);
+        let judging = format!("{outbound}{on_message}");
+        assert_eq!(of(&judging, false), items);
         // What is inherited is not seen, and the package says so.
         assert_eq!(of("class A(Base):\n    pass\n", false), "include handler;");
         assert!(WIT.contains("\nworld handler {") && WIT.contains("\nworld connection-handler {"));
