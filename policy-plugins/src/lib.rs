@@ -48,7 +48,14 @@ pub use dns::{Dns, EncryptedDns, RefusedNames};
 pub use document::document_schema;
 pub use edits::{BasicAuth, Edits, HeaderEdit, QueryEdit};
 pub use error::{PolicyError, Problem, Severity};
-pub use handler::{Answer, BindingKind, BodyHandle, BodyPart, BodySource, BoundHandler, Effect, Encoding, Entry, Environment, Execution, Exports, FlowDecision, FlowFacts, HandlerAction, HandlerError, HandlerFault, HandlerInput, HandlerLimits, HandlerResponse, Identity, KvOperation, LogLevel, LogLine, MessageContent, MessageDirection, MessageVerdict, Object, ObjectsOperation, Outcome, OutgoingRequest, Patience, Placeholders, Program, ProgramKind, Script, ScriptProblem, SocketMessage, Step, Subject, handler_reference, message};
+pub use handler::{
+    Answer, BindingKind, BodyHandle, BodyPart, BodySource, BoundHandler, Effect, Encoding, Entry,
+    Environment, Execution, Exports, FlowDecision, FlowFacts, HandlerAction, HandlerError, HandlerFault,
+    HandlerInput, HandlerLimits, HandlerResponse, Identity, KvOperation, LogLevel, LogLine, MessageContent,
+    MessageDirection, MessageVerdict, Object, ObjectsOperation, Outcome, OutgoingRequest, Patience,
+    Placeholders, Program, ProgramKind, Script, ScriptProblem, SocketMessage, Step, Subject,
+    handler_reference, message,
+};
 pub use host::{Authority, Host, HostError, Scheme, WrittenAuthority};
 pub use name_server::{DnsTransport, NameServer};
 pub use overrides::{Change, ListOverride, Override, OverrideError, Overrides};

@@ -121,9 +121,7 @@ pub fn note(failure: &Failure, record: &mut AuditRecord) {
             (Verdict::Refused, DenyReason::MalformedRequest.as_str(), fault.to_string())
         }
         Failure::Upstream(error) => (Verdict::Failed, error.code(), in_words(error)),
-        Failure::Handler(failure) => {
-            (Verdict::Failed, reason_of(failure).as_str(), failure.detail.clone())
-        }
+        Failure::Handler(failure) => (Verdict::Failed, reason_of(failure).as_str(), failure.detail.clone()),
     };
     record.verdict = Some(verdict);
     record.reason = Some(reason);

@@ -20,7 +20,8 @@ use bytes::Bytes;
 use http::{Extensions, Method, Request, Response, Version};
 use sluicegate_policy::{
     Answer, Authority, BodyHandle, BodySource, BoundHandler, DenyReason, Edits, Effect, HandlerError,
-    HandlerFault, HandlerInput, HandlerResponse, HeaderEdit, LogLevel, LogLine, Outcome, Refusal, Step, Subject,
+    HandlerFault, HandlerInput, HandlerResponse, HeaderEdit, LogLevel, LogLine, Outcome, Refusal, Step,
+    Subject,
 };
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;

@@ -3,7 +3,9 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use sluicegate_policy::{Answer, Entry, Execution, HandlerAction, HandlerInput, LogLine, Patience, Step, Subject};
+use sluicegate_policy::{
+    Answer, Entry, Execution, HandlerAction, HandlerInput, LogLine, Patience, Step, Subject,
+};
 use sluicegate_wasm::{Begin, Running};
 use tokio::time::Instant;
 
@@ -38,12 +40,7 @@ impl Work {
             Subject::Message(_) => Entry::Message,
             Subject::Request | Subject::Connection(_) => program.entry.clone(),
         };
-        let begin = Begin {
-            entry,
-            bound: Arc::clone(handler),
-            environment: Arc::clone(environment),
-            input,
-        };
+        let begin = Begin { entry, bound: Arc::clone(handler), environment: Arc::clone(environment), input };
         Ok(Self::Program(connection.gate.programs.run(loaded, begin)))
     }
 

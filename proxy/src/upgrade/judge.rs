@@ -65,16 +65,17 @@ impl Judge {
         let subprotocol = self.subprotocol.clone();
         let subject = Subject::Message(SocketMessage { direction, content, subprotocol });
         let input = HandlerInput { subject, now: SystemTime::now(), ..self.input.clone() };
-        let verdict = self.exchange().ask_about_message(input).await?;
         self.tally.judged.fetch_add(1, Ordering::Relaxed);
+        let verdict = self.exchange().ask_about_message(input).await?;
         match &verdict {
             MessageVerdict::Pass => {}
             MessageVerdict::Drop => drop(self.tally.dropped.fetch_add(1, Ordering::Relaxed)),
             MessageVerdict::Replace(content) => {
                 let most = self.message_bytes_max();
                 if content.bytes().len() > most {
-                    let detail =
-                        format!("it made a message longer than {most} bytes (body_bytes of [handler_limits])");
+                    let detail = format!(
+                        "it made a message longer than {most} bytes (body_bytes of [handler_limits])"
+                    );
                     return Err(Failure::Handler(HandlerFailure { timed_out: false, detail }));
                 }
                 self.tally.changed.fetch_add(1, Ordering::Relaxed);

@@ -26,7 +26,11 @@ struct Facts {
 }
 
 impl Message {
-    pub(in crate::handler) fn new(input: &HandlerInput, message: &SocketMessage, string_bytes: usize) -> Self {
+    pub(in crate::handler) fn new(
+        input: &HandlerInput,
+        message: &SocketMessage,
+        string_bytes: usize,
+    ) -> Self {
         Self(Arc::new(Facts {
             scheme: input.scheme,
             authority: input.authority.clone(),
@@ -84,9 +88,10 @@ pub(super) fn register(api: &mut Registrar<'_>) {
         entry("message.url", "The URL of the request that opened the WebSocket, with `https` or `http`", ""),
         |message: &mut Message| message.url(),
     );
-    api.property(entry("message.host", "Whom that was for, in the one normal form", ""), |message: &mut Message| {
-        message.0.authority.host.to_string()
-    });
+    api.property(
+        entry("message.host", "Whom that was for, in the one normal form", ""),
+        |message: &mut Message| message.0.authority.host.to_string(),
+    );
     api.property(entry("message.port", "The port", ""), |message: &mut Message| {
         i64::from(message.0.authority.port)
     });

@@ -67,11 +67,8 @@ fn text(text: &str) -> MessageContent {
 }
 
 fn message(content: MessageContent) -> Sent {
-    let message = SocketMessage {
-        direction: MessageDirection::Sent,
-        content,
-        subprotocol: Some("chat.v2".into()),
-    };
+    let message =
+        SocketMessage { direction: MessageDirection::Sent, content, subprotocol: Some("chat.v2".into()) };
     Sent { entry: Entry::Message, message: Some(message), ..Sent::to("https://a.test/chat?room=1") }
 }
 

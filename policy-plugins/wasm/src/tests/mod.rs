@@ -14,7 +14,11 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
-use sluicegate_policy::{Answer, BindingKind, BodySource, BoundHandler, Effect, Entry, Environment, Exports, FlowFacts, HandlerAction, HandlerError, HandlerInput, HandlerLimits, HandlerResponse, Identity, LogLine, Outcome, Program, ProgramKind, ScriptProblem, SecretName, SocketMessage, Step, Subject};
+use sluicegate_policy::{
+    Answer, BindingKind, BodySource, BoundHandler, Effect, Entry, Environment, Exports, FlowFacts,
+    HandlerAction, HandlerError, HandlerInput, HandlerLimits, HandlerResponse, Identity, LogLine, Outcome,
+    Program, ProgramKind, ScriptProblem, SecretName, SocketMessage, Step, Subject,
+};
 
 use crate::{Begin, LoadedProgram, Programs, Running};
 
@@ -93,7 +97,8 @@ impl Sent {
             (None, None) => (Subject::Request, Some("api.example.test".into())),
         };
         let name = if kind == ProgramKind::JavaScript { "handler.js" } else { "handler.wasm" };
-        let program = Program::new(name, kind, Vec::new().into()).with_entry(self.entry.clone(), &Exports::default());
+        let program =
+            Program::new(name, kind, Vec::new().into()).with_entry(self.entry.clone(), &Exports::default());
         let secrets = ["TOKEN", "VCS_TOKEN"].map(|name| SecretName::parse(name).unwrap());
         Begin {
             entry: self.entry,

@@ -10,9 +10,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::rand;
-use sluicegate_policy::{
-    DenyReason, MessageContent, MessageDirection, MessageVerdict, Refusal,
-};
+use sluicegate_policy::{DenyReason, MessageContent, MessageDirection, MessageVerdict, Refusal};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 
