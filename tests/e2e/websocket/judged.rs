@@ -5,9 +5,9 @@ use std::io::{Read, Write};
 use e2e::{Attached, TcpServer, World};
 use serde_json::{Value, json};
 
+use crate::http2;
 use crate::messages::CONVERSATION;
 use crate::support::{Server, exchange, python, said};
-use crate::{http2, support};
 
 /// Far above what the scripts need on a slow machine in a build without optimisation.
 const LIMITS: &str = "[handler_limits]\ncpu_ms = 500\n";
@@ -303,7 +303,7 @@ fn an_upstream_that_agrees_to_an_extension_is_refused() {
     let mut gate = world.gate(&format!("version = 1\n{document}\n{found}")).attach();
     let script = "try: ws('ws://raw.test/deflate')\n\
                   except InvalidStatus as error: say(error.response.status_code)";
-    assert_eq!(support::said(&world, &gate, script), 502);
+    assert_eq!(said(&world, &gate, script), 502);
     let line = exchange(&mut gate, "/deflate");
     assert_eq!(line["reason"], "upgrade_not_acceptable", "{line}");
 }
