@@ -183,14 +183,14 @@ fn what_a_handler_cannot_judge_ends_the_websocket() {
             \"number\" => return 5,
             \"fetch\" => { fetch(\"https://nowhere.test/\"); }
             \"ask\" => return ask(\"may it?\"),
-            \"refuse\" => return deny(\"not this one\")
+            \"denied\" => return deny(\"not this one\")
         }";
     let world = world("ws-judged-faults", inside);
     let mut server = Server::start(&world);
     let mut gate = attach(&world, &server);
     let script = r#"
 said = []
-for word in ["throw", "loop", "number", "fetch", "ask", "refuse"]:
+for word in ["throw", "loop", "number", "fetch", "ask", "denied"]:
     with ws(f"wss://echo.test/{word}") as socket:
         socket.send(word)
         said.append(end(socket))
@@ -209,7 +209,7 @@ say(said)
         ("number", "failed", "handler_failed", "on_message returned a number"),
         ("fetch", "refused", "not_in_allowed_hosts", "nowhere.test"),
         ("ask", "failed", "handler_failed", "answered already"),
-        ("refuse", "refused", "denied_by_handler", "a message of the workload's: not this one"),
+        ("denied", "refused", "denied_by_handler", "a message of the workload's: not this one"),
     ] {
         let line = ended(&mut gate, &format!("/{word}"), verdict, reason);
         assert!(line["detail"].as_str().unwrap().contains(detail), "{word}: {line}");
