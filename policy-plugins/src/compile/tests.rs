@@ -302,10 +302,11 @@ fn connections_have_a_handler_where_the_document_names_one() {
 
 #[test]
 fn a_handler_is_asked_about_messages_where_its_file_has_the_function() {
-    let judging = "fn outbound(request, env, ctx) { fetch(request) } fn on_message(message, env, ctx) { }";
+    let alone = "fn on_message(message, env, ctx) { }";
+    let judging = format!("{FINE} {alone}");
     let files = Files::of(&[
         ("fine.rhai", FINE),
-        ("judge.rhai", judging),
+        ("judge.rhai", &judging),
         ("fine.js", "outbound byHost:b.test"),
         ("judge.js", "outbound byHost:b.test named:one message"),
         ("named.js", "named:one message"),
@@ -326,8 +327,7 @@ fn a_handler_is_asked_about_messages_where_its_file_has_the_function() {
         let asked = shown.iter().filter(|value| value.contains(", asked about messages")).count();
         assert_eq!(asked, count, "{text}: {shown:#?}");
     }
-    let error =
-        compiled("outbound = \"alone.rhai\"", &Files::of(&[("alone.rhai", &judging[50..])])).unwrap_err();
+    let error = compiled("outbound = \"alone.rhai\"", &Files::of(&[("alone.rhai", alone)])).unwrap_err();
     let problem = error.problems().first().unwrap();
     assert!(problem.message.contains("without `outbound`"), "{problem:?}");
     assert_eq!((&*problem.file, problem.line), ("alone.rhai", 1), "{problem:?}");

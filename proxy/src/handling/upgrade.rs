@@ -56,8 +56,8 @@ impl Handling {
     /// # Errors
     /// It does.
     pub(super) fn check_messages(&self, answered: &Answered) -> Result<(), Failure> {
-        let has_extension = answered.response.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS);
-        if answered.granted.is_some() && has_extension && self.judges_messages() {
+        let is_judged = answered.granted.is_some() && self.judges_messages();
+        if is_judged && answered.response.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS) {
             return Err(UpstreamError::Upgrade("it agrees to an extension that was not offered").into());
         }
         Ok(())
