@@ -19,9 +19,9 @@ impl Exchange {
     /// # Errors
     /// It refuses the message, or has not come to a decision.
     pub async fn ask_about_message(self, input: HandlerInput) -> Result<MessageVerdict, Failure> {
+        // Without a record: the WebSocket has that of its request.
         let afterwards = Some(self.entry(&input.request_id));
-        // Without a record: the request was answered, and the WebSocket has it.
-        let mut handling = Handling { afterwards, has_answered: true, ..Handling::new(self, input.version) };
+        let mut handling = Handling { afterwards, ..Handling::new(self, input.version) };
         let mut work = Work::begin(&handling.exchange, input)?;
         let halt = handling.run(&mut work).await;
         handling.note(&mut work).await;

@@ -211,7 +211,7 @@ say(said)
         ("loop", "failed", "handler_timeout", "processor time"),
         ("number", "failed", "handler_failed", "on_message returned a number"),
         ("fetch", "refused", "not_in_allowed_hosts", "nowhere.test"),
-        ("ask", "failed", "handler_failed", "answered already"),
+        ("ask", "failed", "handler_failed", "no request to answer"),
         ("denied", "refused", "denied_by_handler", "a message of the workload's: not this one"),
     ] {
         let line = ended(&mut gate, &format!("/{word}"), verdict, reason);
@@ -220,6 +220,35 @@ say(said)
         let code = server.event("closed", &format!("/{word}"))["code"].clone();
         assert_eq!(code, if verdict == "refused" { 1008 } else { 1011 }, "{word}");
     }
+}
+
+#[test]
+fn body_bytes_bounds_what_comes_and_what_goes_on() {
+    let inside =
+        "if message.direction == \"sent\" && message.text.starts_with(\"y\") { message.text + message.text }";
+    let world = world("ws-judged-bound", inside);
+    let mut server = Server::start(&world);
+    let document = server.policy(&format!("{OPEN}\n{LIMITS}body_bytes = 1000\n"));
+    let mut gate = world.gate(&document).named("judged").attach();
+    let script = r#"
+said = []
+for path, message in [("exactly", "x" * 1000), ("whole", "x" * 1001), ("parts", ["x" * 600, "x" * 401]), ("made", "y" * 501)]:
+    with ws(f"wss://echo.test/{path}") as socket:
+        socket.send(message)
+        if path == "exactly": said.append(len(socket.recv(timeout=30)))
+        else: said.append(end(socket)[0])
+say(said)
+"#;
+    assert_eq!(said(&world, &gate, script), json!([1000, 1009, 1009, 1011]));
+    for (path, code) in [("/exactly", 1000), ("/whole", 1009), ("/parts", 1009), ("/made", 1011)] {
+        assert_eq!(server.event("closed", path)["code"], code, "{path}");
+    }
+    for path in ["/whole", "/parts"] {
+        let line = ended(&mut gate, path, "refused", "malformed_message");
+        assert!(line["detail"].as_str().unwrap().contains("longer than 1000 bytes"), "{line}");
+    }
+    let line = ended(&mut gate, "/made", "failed", "handler_failed");
+    assert!(line["detail"].as_str().unwrap().contains("longer than 1000 bytes"), "{line}");
 }
 
 /// Echoes for each line of its input, and says how the WebSocket was closed.
