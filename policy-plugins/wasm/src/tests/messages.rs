@@ -155,7 +155,7 @@ async fn javascript_judges_messages() {
     let came = run_in(&program, kind, message(text("ä")), count).await;
     let fields = serde_json::json!({
         "direction": "sent", "text": "ä", "bytes": null, "url": "https://a.test/chat?room=1", "host": "a.test",
-        "port": 443, "path": "/chat", "subprotocol": "chat.v2", "messages": 3, "to": "HTTP/1.1",
+        "port": 443, "path": "/chat", "subprotocol": "chat.v2", "messages": 3, "to": "HTTP/2",
     });
     assert_eq!(serde_json::Value::Object(came.log[0].fields.clone()), fields);
     assert_eq!(run_in(&program, kind, message(text("refuse")), count).await.refused(), "not this one");
