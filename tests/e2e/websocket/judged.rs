@@ -211,7 +211,7 @@ say(said)
         ("loop", "failed", "handler_timeout", "processor time"),
         ("number", "failed", "handler_failed", "on_message returned a number"),
         ("fetch", "refused", "not_in_allowed_hosts", "nowhere.test"),
-        ("ask", "failed", "handler_failed", "no request to answer"),
+        ("ask", "failed", "handler_failed", "nobody could be asked"),
         ("denied", "refused", "denied_by_handler", "a message of the workload's: not this one"),
     ] {
         let line = ended(&mut gate, &format!("/{word}"), verdict, reason);
