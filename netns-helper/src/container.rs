@@ -37,6 +37,8 @@ const HOMES_MAX: usize = 32;
 const LAYERS_MAX: usize = 16;
 /// The longest list of mounts; a container has some dozen, of 100 bytes each.
 const MOUNT_TABLE_LIMIT: u64 = 4 << 20;
+/// The longest environment that is read; a container's has some KiB.
+const ENVIRONMENT_LIMIT: u64 = 128 << 10;
 /// What a bundle has in it (RFC 7468 section 5).
 const CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 /// How Java's stores begin: JKS, and PKCS #12 with a long length (RFC 7292 section 4, X.690 section 8.1.3).
@@ -149,18 +151,44 @@ impl Container {
                 has_library |= self.files.find(&path)?.is_some();
             }
         }
-        let mut homes = Vec::new();
+        let mut found = Vec::new();
         for pattern in &search.homes {
             for path in self.files.expand(pattern)? {
-                if homes.len() < HOMES_MAX
-                    && let Some(home) = Home::open(&self.files, path)?
-                    && (has_library || home.has_database(&self.files)?)
-                {
-                    homes.push(home);
-                }
+                found.extend(Home::open(&self.files, path)?);
+            }
+        }
+        if let Some((path, uid)) = self.home_of_process()
+            && !found.iter().any(|home| home.path() == path)
+            && let Some(home) = Home::open(&self.files, path)?
+            && home.is_of(uid)
+        {
+            found.push(home);
+        }
+        let mut homes = Vec::new();
+        for home in found {
+            if homes.len() < HOMES_MAX && (has_library || home.has_database(&self.files)?) {
+                homes.push(home);
             }
         }
         Ok(homes)
+    }
+
+    /// The home that the container's process was told of, and whose the process is. Either is what that says.
+    fn home_of_process(&self) -> Option<(PathBuf, u32)> {
+        let read = |name| {
+            let file = openat(&self.process, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+            let mut text = Vec::new();
+            File::from(file).take(ENVIRONMENT_LIMIT).read_to_end(&mut text).ok()?;
+            String::from_utf8(text).ok()
+        };
+        let environment = read("environ")?;
+        let home = environment.split('\0').find_map(|variable| variable.strip_prefix("HOME="))?;
+        let status = read("status")?;
+        // Real, effective, saved and of the file system (proc_pid_status(5)).
+        let uids = status.lines().find_map(|line| line.strip_prefix("Uid:\t"))?;
+        let uid = uids.split('\t').next()?.parse().ok()?;
+        let is_absolute = home.starts_with('/');
+        is_absolute.then(|| (PathBuf::from(home), uid))
     }
 
     /// The files that the patterns lead to, each once.

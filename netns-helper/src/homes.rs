@@ -62,6 +62,16 @@ impl Home {
         }))
     }
 
+    /// Whether it is this user's.
+    pub(crate) fn is_of(&self, uid: u32) -> bool {
+        self.uid.as_raw() == uid
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Where the database is.
     pub(crate) fn database(&self) -> PathBuf {
         DATABASE.iter().fold(self.path.clone(), |path, name| path.join(name))

@@ -124,7 +124,8 @@ impl Keeper {
         if let Some(folder) = &self.folder {
             // It has nothing to take off.
             drop(self.child.kill().and_then(|()| self.child.wait()));
-            return leave(plan, &inventory, folder).map_err(|error| InstanceError::System("write certificates", error));
+            return leave(plan, &inventory, folder)
+                .map_err(|error| InstanceError::System("write certificates", error));
         }
         self.say(&plan)?;
         let Placed { placed, warnings } = self.answer()?;

@@ -30,11 +30,7 @@ pub(super) struct Database {
 ///
 /// # Errors
 /// [`TrustError::Nss`].
-pub(super) fn extend(
-    plan: &mut Plan,
-    databases: &[Database],
-    authority_pem: &str,
-) -> Result<(), TrustError> {
+pub(super) fn extend(plan: &mut Plan, databases: &[Database], authority_pem: &str) -> Result<(), TrustError> {
     // What has a quote or a backslash in its name would have to be written otherwise, and no home has.
     let plain: Vec<_> =
         databases.iter().filter_map(|database| Some((database, plain(&database.folder)?))).collect();
@@ -87,19 +83,22 @@ mod tests {
     fn t08_each_home_is_told_of_one_database_in_its_own_words() {
         let authority = CertificateAuthority::generate("test", SystemTime::now()).unwrap();
         let database = |folder: &str| Database { folder: folder.into(), is_there: false };
-        let databases =
-            ["/root/.pki/nssdb", "/home/o'hara/.pki/nssdb", "/home/a/.pki/nssdb"].map(database);
+        let databases = ["/root/.pki/nssdb", "/home/o'hara/.pki/nssdb", "/home/a/.pki/nssdb"].map(database);
         let mut plan = Plan::default();
         extend(&mut plan, &databases, authority.certificate_pem()).unwrap();
         let names: Vec<_> = plan.files.iter().map(|file| file.name.as_str()).collect();
         assert_eq!(names, ["sluicegate/cert9.db", "sluicegate/key4.db", "pkcs11-0.txt", "pkcs11-1.txt"]);
-        let over: Vec<_> = plan.mounts.iter().map(|mount| (&*mount.file, mount.over.to_str().unwrap())).collect();
-        assert_eq!(over, [
-            ("sluicegate", "/root/.pki/nssdb/sluicegate"),
-            ("pkcs11-0.txt", "/root/.pki/nssdb/pkcs11.txt"),
-            ("sluicegate", "/home/a/.pki/nssdb/sluicegate"),
-            ("pkcs11-1.txt", "/home/a/.pki/nssdb/pkcs11.txt"),
-        ]);
+        let over: Vec<_> =
+            plan.mounts.iter().map(|mount| (&*mount.file, mount.over.to_str().unwrap())).collect();
+        assert_eq!(
+            over,
+            [
+                ("sluicegate", "/root/.pki/nssdb/sluicegate"),
+                ("pkcs11-0.txt", "/root/.pki/nssdb/pkcs11.txt"),
+                ("sluicegate", "/home/a/.pki/nssdb/sluicegate"),
+                ("pkcs11-1.txt", "/home/a/.pki/nssdb/pkcs11.txt"),
+            ]
+        );
         let list = plan.files[3].text.as_ref().unwrap();
         assert!(list.contains("\nparameters=configdir='sql:/home/a/.pki/nssdb/sluicegate' "), "{list}");
     }

@@ -215,6 +215,33 @@ fn t03_where_a_home_cannot_be_written_to_the_rest_trusts_the_gate_and_a_warning_
     gate.wait().assert_success();
 }
 
+#[test]
+fn e17_a_process_says_which_home_it_has_and_means_no_other_users() {
+    let world = World::new("trust-nss-home");
+    let yard = Yard::new(&world);
+    let root = root(&yard);
+    for folder in ["/data", "/srv"] {
+        fs::create_dir(format!("{root}{folder}")).unwrap();
+    }
+    chown(format!("{root}/data"), Some(WORKER), Some(WORKER)).unwrap();
+    for (home, is_own) in [("/srv", false), ("/data", true)] {
+        let script = format!("HOME={home} exec chroot --userspec={WORKER}:{WORKER} {root} sleep 3600");
+        let process = yard.job(["unshare", "--net", "--mount", "sh", "-c", &script]).spawn();
+        let comm = format!("/proc/{}/comm", process.pid());
+        wait_until("the container's process", DEADLINE, || {
+            fs::read_to_string(&comm).is_ok_and(|name| name.trim() == "sleep")
+        });
+        let target = format!("pid:{}", process.pid());
+        let mut gate =
+            yard.job(["sluicegate", "attach", &target, "--trust", "--json", "--name", NAME]).spawn();
+        gate.wait_for_output("\"ready\"");
+        assert_eq!(fs::exists(format!("{root}{home}/.pki/nssdb/sluicegate")).unwrap(), is_own, "{home}");
+        gate.signal(Signal::SIGTERM);
+        gate.wait().assert_success();
+        assert!(!fs::exists(format!("{root}{home}/.pki")).unwrap(), "{home}");
+    }
+}
+
 /// Puts NSS's own tool into the file system that images are made of, and homes: one of the worker's, and one with a
 /// database.
 fn fill(yard: &Yard<'_>) {

@@ -277,6 +277,37 @@ fn the_commands_of_the_guide_have_a_read_only_docker_container_trust_the_gate() 
 }
 
 #[test]
+fn t08_a_container_that_is_started_again_trusts_its_new_gate() {
+    let world = World::new("trust-follow");
+    let yard = Yard::new(&world);
+    put(&shown(&yard.files()), BUNDLE, fs::read(BUNDLE).unwrap());
+    let _docker = Docker::start(&yard);
+    let (policy, ask) = (yard.policy(), asks().join(" "));
+    let script = format!(
+        "set -eu
+        docker run -d --name jail --network none {IMAGE} sleep 3600
+        sluicegate attach docker:jail --policy {policy} --trust --follow > gate.out 2>&1 &
+        authority() {{ sluicegate ca get --instance jail 2> ca.out || true; }}
+        until first=$(authority) && [ \"$first\" ]; do sleep 0.1; done
+        docker exec jail {ask}
+        docker restart -t 0 jail
+        until second=$(authority) && [ \"$second\" ] && [ \"$second\" != \"$first\" ]; do sleep 0.1; done
+        docker exec jail {ask}
+        echo
+        docker exec jail cat {BUNDLE} > bundle
+        authority > authority
+        docker rm -f jail
+        wait"
+    );
+    let outcome = yard.shell(&script).run();
+    outcome.assert_success();
+    assert_eq!(outcome.stdout.matches(ANSWER).count(), 2, "{outcome:#?}");
+    let read = |name: &str| fs::read_to_string(world.path(name)).unwrap();
+    assert_extended(&read("bundle"), &fs::read_to_string(BUNDLE).unwrap(), &read("authority"));
+    assert_nothing_mounted_here();
+}
+
+#[test]
 fn a_rootless_podman_container_is_made_to_trust_the_gate_by_its_user() {
     let world = World::new("trust-rootless");
     let yard = Yard::new(&world);
