@@ -36,13 +36,15 @@ pub(crate) struct Home {
     /// Which of those below the home we have made.
     made: Vec<bool>,
     mount_id: u64,
+    /// Whether it is a folder of the container's own, or one in memory. What else is mounted there is not the
+    /// container's alone.
+    is_own: bool,
     uid: Uid,
     gid: Gid,
 }
 
 impl Home {
-    /// The home at this path: a folder of the container's own, or one in memory. What else is mounted there is not
-    /// the container's alone.
+    /// The home at this path.
     pub(crate) fn open(files: &FileTree, path: PathBuf) -> Result<Option<Self>, Failure> {
         let Some(folder) = files.folder(&path)? else { return Ok(None) };
         let failed = |errno: Errno| failed(&path, "cannot be looked at").because(errno);
@@ -51,15 +53,9 @@ impl Home {
         let is_in_memory = fstatfs(&folder).map_err(failed)?.f_type == TMPFS;
         let (found, status) = Found::of(folder).map_err(failed)?;
         let (uid, gid) = (Uid::from_raw(status.st_uid), Gid::from_raw(status.st_gid));
-        let is_own = found.mount_id == root.mount_id || is_in_memory;
-        Ok(is_own.then(|| Self {
-            path,
-            folders: vec![found.file],
-            made: Vec::new(),
-            mount_id: found.mount_id,
-            uid,
-            gid,
-        }))
+        let (mount_id, folders) = (found.mount_id, vec![found.file]);
+        let is_own = mount_id == root.mount_id || is_in_memory;
+        Ok(Some(Self { path, folders, made: Vec::new(), mount_id, is_own, uid, gid }))
     }
 
     /// Whether it is this user's.
@@ -89,6 +85,9 @@ impl Home {
 
     /// Makes what is not there.
     pub(crate) fn make(&mut self) -> Result<(), Failure> {
+        if !self.is_own {
+            return Err(failed(&self.path, "is mounted from elsewhere"));
+        }
         let made = self.as_owner().and_then(|_guise| self.make_folders());
         made.map_err(|error| failed_io(&self.path, error))
     }

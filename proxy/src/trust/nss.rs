@@ -31,7 +31,6 @@ pub(super) struct Database {
 /// # Errors
 /// [`TrustError::Nss`].
 pub(super) fn extend(plan: &mut Plan, databases: &[Database], authority_pem: &str) -> Result<(), TrustError> {
-    // What has a quote or a backslash in its name would have to be written otherwise, and no home has.
     let plain: Vec<_> =
         databases.iter().filter_map(|database| Some((database, plain(&database.folder)?))).collect();
     if !plain.is_empty() {
@@ -50,9 +49,17 @@ pub(super) fn extend(plan: &mut Plan, databases: &[Database], authority_pem: &st
     Ok(())
 }
 
+/// What has a quote or a backslash in its name would have to be written otherwise, and hardly a home has.
 fn plain(folder: &Path) -> Option<&str> {
     let fits = |letter: char| letter.is_ascii_alphanumeric() || "/._-+@".contains(letter);
-    folder.to_str().filter(|folder| folder.chars().all(fits))
+    let plain = folder.to_str().filter(|folder| folder.chars().all(fits));
+    if plain.is_none() {
+        tracing::warn!(
+            ?folder,
+            "NSS, and so Chromium, does not trust the gate: the folder's name is not plain"
+        );
+    }
+    plain
 }
 
 /// NSS's own module, which has the user's database, and the same library again with the gate's. It is found by its

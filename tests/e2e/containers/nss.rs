@@ -205,6 +205,7 @@ fn t03_where_a_home_cannot_be_written_to_the_rest_trusts_the_gate_and_a_warning_
     gate.wait_for_output("\"ready\"");
     let said = gate.stderr();
     assert!(said.contains("/home/worker cannot have a folder .pki/nssdb: Read-only file system"), "{said}");
+    assert!(said.contains("/home/volume is mounted from elsewhere"), "{said}");
     assert!(!said.contains("/root"), "a home in memory can be written to: {said}");
     let list = fs::read_to_string(format!("/proc/{pid}/root/root/.pki/nssdb/pkcs11.txt")).unwrap();
     assert!(list.contains("configdir='sql:/root/.pki/nssdb/sluicegate'"), "{list}");
