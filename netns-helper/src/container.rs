@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 const STEP: &str = "trust";
 const BY_HAND: &str = "mount the CA certificate yourself (--ca-file)";
@@ -187,8 +187,9 @@ impl Container {
         // Real, effective, saved and of the file system (proc_pid_status(5)).
         let uids = status.lines().find_map(|line| line.strip_prefix("Uid:\t"))?;
         let uid = uids.split('\t').next()?.parse().ok()?;
-        let is_absolute = home.starts_with('/');
-        is_absolute.then(|| (PathBuf::from(home), uid))
+        let home = Path::new(home);
+        let is_plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+        (home.is_absolute() && home.components().all(is_plain)).then(|| (home.to_owned(), uid))
     }
 
     /// The files that the patterns lead to, each once.

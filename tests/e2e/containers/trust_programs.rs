@@ -1,6 +1,7 @@
 //! `--trust`, and programs as they are installed: none of them has a flag or a setting by which it would trust the gate.
 
 use std::fs;
+use std::path::Path;
 
 use e2e::{Outcome, World};
 
@@ -177,5 +178,22 @@ fn t02_node_as_its_makers_build_it_trusts_the_gate_in_a_container_that_run_start
     for options in [&[&*policy][..], &[&*policy, "--trust"]] {
         let line = [&["sluicegate", "run"], options, &told].concat();
         yard.job(line).run().assert_success().assert_stdout(&format!("{ANSWER}\n"));
+    }
+}
+
+#[test]
+fn t02_what_names_the_certificate_to_others_names_it_to_node_too() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("deploy");
+    for file in [
+        "compose.yaml",
+        "compose-sidecar.yaml",
+        "kubernetes/sidecar.yaml",
+        "kubernetes/cni.yaml",
+        "helm/sluicegate/templates/sidecar.yaml",
+    ] {
+        let text = fs::read_to_string(deploy.join(file)).unwrap();
+        let count = |name: &str| text.matches(name).count();
+        assert!(count("SSL_CERT_FILE") > 0, "{file}");
+        assert_eq!(count("SSL_CERT_FILE"), count("NODE_EXTRA_CA_CERTS"), "{file}");
     }
 }
