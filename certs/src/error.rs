@@ -48,4 +48,7 @@ pub enum CertError {
         /// The longest bundle taken, in octets.
         limit: usize,
     },
+    /// The certificate is not built as those made here are.
+    #[error("the authority's certificate has another form than those made here")]
+    Form,
 }

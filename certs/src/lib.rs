@@ -3,7 +3,8 @@
 //!
 //! A [`CertificateAuthority`] is made for each instance and dies with it. A [`LeafCache`] in front
 //! of it answers, for a [`LeafName`], the TLS configuration to accept that connection with.
-//! [`java_key_store()`] writes a PEM bundle in the form that a Java runtime trusts.
+//! [`java_key_store()`] writes a PEM bundle in the form that a Java runtime trusts, and [`nss_database()`] an authority
+//! in the form that NSS does.
 //!
 //! Nothing here opens a socket or a file, and nothing reads the clock to decide: `now` is handed in.
 //!
@@ -26,10 +27,13 @@ mod error;
 mod java_key_store;
 mod leaf_cache;
 mod leaf_name;
+mod nss_database;
 mod server_config;
+mod sqlite_file;
 
 pub use authority::{CertificateAuthority, KeptAuthority};
 pub use error::CertError;
 pub use java_key_store::java_key_store;
 pub use leaf_cache::{DEFAULT_CAPACITY, LeafCache};
 pub use leaf_name::{DnsName, LeafName};
+pub use nss_database::{NssDatabase, nss_database};

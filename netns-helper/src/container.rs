@@ -3,26 +3,25 @@
 //! **Invariant:** called before any thread exists, since user and mount namespaces are entered by a process with
 //! one thread only (setns(2)).
 
+mod placement;
+
 use crate::attach;
 use crate::failure::{Failure, Kind};
 use crate::file_tree::{FileTree, Found, unreadable};
+use crate::homes::Home;
 use crate::mount_table::MountTable;
-use crate::mounts;
-use crate::plan::Plan;
 use crate::process;
-use crate::trust::{Bundle, Inventory, Search, TrustOptions};
+use crate::trust::{Bundle, Database, Inventory, Search, TrustOptions};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::stat::{Mode as FileMode, umask};
 use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
-use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use rustix::thread::CapabilitySet;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 const STEP: &str = "trust";
 const BY_HAND: &str = "mount the CA certificate yourself (--ca-file)";
@@ -32,10 +31,14 @@ const BUNDLE_LIMIT: u64 = 4 << 20;
 const BUNDLES_LIMIT: usize = 6 << 20;
 /// Files that are mounted over in one container.
 const FILES_MAX: usize = 128;
+/// Homes that are looked at in one container.
+const HOMES_MAX: usize = 32;
 /// Gates of which something may still be mounted over one file, each over the one of before.
 const LAYERS_MAX: usize = 16;
 /// The longest list of mounts; a container has some dozen, of 100 bytes each.
 const MOUNT_TABLE_LIMIT: u64 = 4 << 20;
+/// The longest environment that is read; a container's has some KiB.
+const ENVIRONMENT_LIMIT: u64 = 128 << 10;
 /// What a bundle has in it (RFC 7468 section 5).
 const CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 /// How Java's stores begin: JKS, and PKCS #12 with a long length (RFC 7292 section 4, X.690 section 8.1.3).
@@ -45,6 +48,13 @@ const JAVA_STORES: [&[u8]; 4] = [b"\xfe\xed\xfe\xed", b"\x30\x80", b"\x30\x82", 
 pub(crate) struct Target {
     over: PathBuf,
     found: Found,
+}
+
+/// What can be mounted over.
+pub(crate) struct Targets {
+    files: Vec<Target>,
+    /// Of users of NSS.
+    homes: Vec<Home>,
 }
 
 /// A container of which we have entered the mount namespace.
@@ -93,8 +103,23 @@ impl Container {
     }
 
     /// Finds what is there to be mounted over. What another gate has left there is taken off before.
-    pub(crate) fn search(&mut self, search: &Search) -> Result<(Inventory, Vec<Target>), Failure> {
+    pub(crate) fn search(&mut self, search: &Search) -> Result<(Inventory, Targets), Failure> {
         let mut inventory = Inventory::default();
+        let targets = self.files_of_certificates(search, &mut inventory)?;
+        let homes = self.homes(search)?;
+        for home in &homes {
+            let is_there = home.has_database(&self.files)?;
+            inventory.databases.push(Database { folder: home.database(), is_there });
+        }
+        Ok((inventory, Targets { files: targets, homes }))
+    }
+
+    /// Finds bundles and Java's stores.
+    fn files_of_certificates(
+        &mut self,
+        search: &Search,
+        inventory: &mut Inventory,
+    ) -> Result<Vec<Target>, Failure> {
         let mut targets = Vec::new();
         let mut length = 0;
         for target in self.candidates(&search.bundles)? {
@@ -115,7 +140,56 @@ impl Container {
                 targets.push(target);
             }
         }
-        Ok((inventory, targets))
+        Ok(targets)
+    }
+
+    /// Finds homes that NSS may be used in: all of them where its library is, and else those that it was.
+    fn homes(&mut self, search: &Search) -> Result<Vec<Home>, Failure> {
+        let mut has_library = false;
+        for pattern in &search.nss_libraries {
+            for path in self.files.expand(pattern)? {
+                has_library |= self.files.find(&path)?.is_some();
+            }
+        }
+        let mut found = Vec::new();
+        for pattern in &search.homes {
+            for path in self.files.expand(pattern)? {
+                found.extend(Home::open(&self.files, path)?);
+            }
+        }
+        if let Some((path, uid)) = self.home_of_process()
+            && !found.iter().any(|home| home.path() == path)
+            && let Some(home) = Home::open(&self.files, path)?
+            && home.is_of(uid)
+        {
+            found.push(home);
+        }
+        let mut homes = Vec::new();
+        for home in found {
+            if homes.len() < HOMES_MAX && (has_library || home.has_database(&self.files)?) {
+                homes.push(home);
+            }
+        }
+        Ok(homes)
+    }
+
+    /// The home that the container's process was told of, and whose the process is. Either is what that says.
+    fn home_of_process(&self) -> Option<(PathBuf, u32)> {
+        let read = |name| {
+            let file = openat(&self.process, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+            let mut text = Vec::new();
+            File::from(file).take(ENVIRONMENT_LIMIT).read_to_end(&mut text).ok()?;
+            String::from_utf8(text).ok()
+        };
+        let environment = read("environ")?;
+        let home = environment.split('\0').find_map(|variable| variable.strip_prefix("HOME="))?;
+        let status = read("status")?;
+        // Real, effective, saved and of the file system (proc_pid_status(5)).
+        let uids = status.lines().find_map(|line| line.strip_prefix("Uid:\t"))?;
+        let uid = uids.split('\t').next()?.parse().ok()?;
+        let home = Path::new(home);
+        let is_plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+        (home.is_absolute() && home.components().all(is_plain)).then(|| (home.to_owned(), uid))
     }
 
     /// The files that the patterns lead to, each once.
@@ -124,7 +198,7 @@ impl Container {
         let mut places = BTreeSet::new();
         for pattern in patterns {
             for over in self.files.expand(pattern)? {
-                let Some(found) = self.uncover(&over)? else { continue };
+                let Some(found) = self.uncover(&over, || self.files.find(&over))? else { continue };
                 if !places.insert(self.files.place(&found)?) {
                     continue;
                 }
@@ -138,9 +212,13 @@ impl Container {
     }
 
     /// The container's own file at this path, without what gates have mounted over it.
-    fn uncover(&self, path: &Path) -> Result<Option<Found>, Failure> {
+    fn uncover(
+        &self,
+        path: &Path,
+        find: impl Fn() -> Result<Option<Found>, Failure>,
+    ) -> Result<Option<Found>, Failure> {
         for _ in 0..LAYERS_MAX {
-            let Some(found) = self.files.find(path)? else { return Ok(None) };
+            let Some(found) = find()? else { return Ok(None) };
             let table = read_mount_table(&self.process, "mountinfo")?;
             let mount = table.find(found.mount_id);
             if found.is_mount && mount.is_some_and(|mount| mount.is_ours) {
@@ -181,45 +259,6 @@ impl Container {
         };
         let is_bundle = content.windows(CERTIFICATE.len()).any(|part| part == CERTIFICATE);
         Ok(is_bundle.then(|| String::from_utf8_lossy(&content).into_owned()))
-    }
-
-    /// Mounts the plan's files over their targets; all of them, or none.
-    pub(crate) fn place(&self, plan: &Plan, mut targets: Vec<Target>) -> Result<Vec<OwnedFd>, Failure> {
-        enter(&self.workshop)?;
-        // Everybody in the container is to read them.
-        umask(FileMode::S_IWGRP | FileMode::S_IWOTH);
-        let folder = mounts::trust_folder(plan)?;
-        let mut copies = Vec::new();
-        for wanted in &plan.mounts {
-            let Some(index) = targets.iter().position(|target| target.over == wanted.over) else {
-                return Err(internal("the plan names a file that was not found"));
-            };
-            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-            let copy = open_tree(CWD, folder.join(&wanted.file), flags).map_err(|errno| {
-                privilege("a mount cannot be made").because(errno).hint("Linux 5.8 or later is needed")
-            })?;
-            copies.push((copy, targets.swap_remove(index)));
-        }
-        enter(&self.namespace)?;
-        let mut placed = Vec::new();
-        for (copy, target) in copies {
-            let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-            if let Err(errno) = move_mount(&copy, "", &target.found.file, "", flags) {
-                take_off(&self.files, &placed);
-                let what = format!("nothing can be mounted over the container's {}", target.over.display());
-                let hint = format!("it may have been replaced just now: try again, or {BY_HAND}");
-                return Err(privilege(what).because(errno).hint(hint));
-            }
-            placed.push(copy);
-        }
-        Ok(placed)
-    }
-}
-
-/// Takes off what [`Container::place`] has mounted. What the container unmounted itself is gone already.
-pub(crate) fn take_off(files: &FileTree, placed: &[OwnedFd]) {
-    for mounted in placed.iter().rev() {
-        files.unmount(mounted).unwrap_or_default();
     }
 }
 

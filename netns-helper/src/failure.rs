@@ -103,15 +103,19 @@ impl Failure {
         self.kind
     }
 
+    /// What happened, with its cause.
+    pub(crate) fn in_a_line(&self) -> String {
+        match &self.cause {
+            Some(cause) => format!("{}: {cause}", self.what),
+            None => self.what.clone(),
+        }
+    }
+
     /// The failure with its causes in one line, for the gate to show.
     pub(crate) fn report(&self) -> FailureReport {
-        let mut message = self.what.clone();
-        if let Some(cause) = &self.cause {
-            message = format!("{message}: {cause}");
-        }
         FailureReport {
             step: self.step.clone(),
-            message,
+            message: self.in_a_line(),
             hint: self.hint.clone(),
             exit_code: self.kind.exit_code(),
         }

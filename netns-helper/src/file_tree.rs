@@ -7,7 +7,7 @@
 use crate::failure::{Failure, Kind};
 use nix::errno::Errno;
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Statx, StatxAttributes, StatxFlags, fstat, openat,
+    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, StatxAttributes, StatxFlags, fstat, openat,
     openat2, readlinkat, statx,
 };
 use std::fs::File;
@@ -32,7 +32,7 @@ pub(crate) struct FileTree {
     entries: usize,
 }
 
-/// A regular file that everybody may read, found and not opened.
+/// A file or folder, found and not opened.
 #[derive(Debug)]
 pub(crate) struct Found {
     /// Stands for the file and the mount that it was found by; nothing can be read from it.
@@ -41,6 +41,16 @@ pub(crate) struct Found {
     pub(crate) mount_id: u64,
     /// Whether it is what that mount shows at its own place.
     pub(crate) is_mount: bool,
+}
+
+impl Found {
+    /// What a descriptor of it is.
+    pub(crate) fn of(file: OwnedFd) -> Result<(Self, Stat), rustix::io::Errno> {
+        let status = fstat(&file)?;
+        let seen = statx(&file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+        let is_mount = seen.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
+        Ok((Self { file, mount_id: seen.stx_mnt_id, is_mount }, status))
+    }
 }
 
 impl FileTree {
@@ -73,17 +83,21 @@ impl FileTree {
     /// What a path leads to, if it is a regular file that everybody may read: what is extended becomes readable
     /// by everybody, and a user of the container may have made a link to what only another one can read.
     pub(crate) fn find(&self, path: &Path) -> Result<Option<Found>, Failure> {
-        let Some(file) = self.open(path, OFlags::PATH)? else { return Ok(None) };
-        let look = || {
-            let status = fstat(&file)?;
-            Ok((status, statx(&file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?))
-        };
-        let (status, Statx { stx_mnt_id, stx_attributes, .. }) =
-            look().map_err(|errno: rustix::io::Errno| unreadable(path, errno))?;
+        let Some(file) = self.open(path, OFlags::PATH, ResolveFlags::empty())? else { return Ok(None) };
+        let (found, status) = Found::of(file).map_err(|errno| unreadable(path, errno))?;
         let is_regular = FileType::from_raw_mode(status.st_mode) == FileType::RegularFile;
-        let is_mount = stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
         let fits = is_regular && status.st_mode & READABLE_BY_ALL != 0;
-        Ok(fits.then_some(Found { file, mount_id: stx_mnt_id, is_mount }))
+        Ok(fits.then_some(found))
+    }
+
+    /// The folder at a path that no link leads to.
+    pub(crate) fn folder(&self, path: &Path) -> Result<Option<OwnedFd>, Failure> {
+        self.open(path, OFlags::PATH | OFlags::DIRECTORY, ResolveFlags::NO_SYMLINKS)
+    }
+
+    /// The folder that stands for `/`.
+    pub(crate) fn root(&self) -> &OwnedFd {
+        &self.root
     }
 
     /// Where a file is, links resolved; it tells files apart and is not to be opened.
@@ -120,7 +134,8 @@ impl FileTree {
 
     /// The names in a folder that begin and end so.
     fn names(&mut self, folder: &Path, (begin, end): (&str, &str)) -> Result<Vec<String>, Failure> {
-        let Some(opened) = self.open(folder, OFlags::RDONLY | OFlags::DIRECTORY)? else {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let Some(opened) = self.open(folder, flags, ResolveFlags::empty())? else {
             return Ok(Vec::new());
         };
         let mut names = Vec::new();
@@ -145,10 +160,10 @@ impl FileTree {
     }
 
     /// Opens what is there; `None` where there is nothing that can be reached.
-    fn open(&self, path: &Path, flags: OFlags) -> Result<Option<OwnedFd>, Failure> {
+    fn open(&self, path: &Path, flags: OFlags, resolve: ResolveFlags) -> Result<Option<OwnedFd>, Failure> {
         use rustix::io::Errno;
         let flags = flags | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let resolve = resolve | ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         for _ in 0..ATTEMPTS_MAX {
             match openat2(&self.root, path, flags, Mode::empty(), resolve) {
                 Ok(opened) => return Ok(Some(opened)),
@@ -157,6 +172,11 @@ impl FileTree {
                 }
                 // Something above it was renamed; what is right is not known then (openat2(2)).
                 Err(Errno::AGAIN) => {}
+                Err(Errno::NOSYS) => {
+                    return Err(unreadable(path, Errno::NOSYS).hint(
+                        "openat2 is needed: Linux 5.6, and a unit of systemd without RestrictSUIDSGID=",
+                    ));
+                }
                 Err(errno) => return Err(unreadable(path, errno)),
             }
         }
@@ -220,6 +240,10 @@ mod tests {
             tree.place(&one).unwrap() == tree.place(&other).unwrap()
         };
         assert!(same("/absolute", "/etc/upwards"));
+        symlink("etc", root.join("linked")).unwrap();
+        let is_folder = |path: &str| tree.folder(Path::new(path)).unwrap().is_some();
+        assert!(is_folder("/etc/ssl") && !is_folder("/linked/ssl") && !is_folder("/linked"));
+        assert!(!is_folder("/absolute") && !is_folder("/nothing"));
     }
 
     #[test]

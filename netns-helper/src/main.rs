@@ -16,6 +16,7 @@ mod fence;
 mod file_tree;
 mod gate;
 mod holders;
+mod homes;
 mod init;
 mod interfaces;
 mod kept_ruleset;

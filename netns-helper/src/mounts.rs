@@ -93,7 +93,10 @@ pub(crate) fn trust_folder(plan: &Plan) -> Result<PathBuf, Failure> {
     let empty = (EMPTY.to_owned(), Vec::new());
     for (name, content) in plan.files.iter().chain([&empty]) {
         let path = folder.join(name);
-        fs::write(&path, content).map_err(|error| failed(&path, "cannot be written").because(error))?;
+        let above = path.parent().unwrap_or(&folder);
+        fs::create_dir_all(above)
+            .and_then(|()| fs::write(&path, content))
+            .map_err(|error| failed(&path, "cannot be written").because(error))?;
     }
     make_read_only(&folder)?;
     Ok(folder)

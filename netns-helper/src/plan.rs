@@ -1,6 +1,6 @@
 //! What the gate wants the workload to see: trust files, hidden files, environment. Pure.
 //!
-//! **Invariant:** a parsed plan names files by single path components and everything else by
+//! **Invariant:** a parsed plan names files by a name, or by a folder's and a name, and everything else by
 //! absolute paths, so that nothing depends on the folder in which it is carried out.
 
 use crate::failure::{Failure, Kind};
@@ -31,7 +31,7 @@ pub(crate) struct Plan {
     pub(crate) remove_env: Vec<String>,
 }
 
-/// One trust file over one existing file.
+/// One trust file over one existing file, or a folder of them over a folder.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Mount {
@@ -77,7 +77,10 @@ impl Plan {
         if names.len() != files.len() {
             return Err(refused("two files have one name".into()));
         }
-        if let Some(unknown) = text.mounts.iter().find(|mount| !names.contains(mount.file.as_str())) {
+        let folders: BTreeSet<&str> =
+            names.iter().filter_map(|name| name.split_once('/')).map(|(folder, _)| folder).collect();
+        let is_known = |mount: &Mount| [&names, &folders].iter().any(|set| set.contains(mount.file.as_str()));
+        if let Some(unknown) = text.mounts.iter().find(|mount| !is_known(mount)) {
             return Err(refused(format!(
                 "mounts names the file {:?}, which files does not have",
                 unknown.file
@@ -109,10 +112,14 @@ impl Plan {
 }
 
 fn content(file: TrustFile) -> Result<(String, Vec<u8>), Failure> {
-    let mut components = Path::new(&file.name).components();
-    let single = matches!((components.next(), components.next()), (Some(Component::Normal(name)), None) if name == file.name.as_str());
     // Names with a leading dot are ours.
-    if !single || file.name.starts_with('.') {
+    let is_name = |part: &str| {
+        let mut components = Path::new(part).components();
+        matches!((components.next(), components.next()), (Some(Component::Normal(name)), None) if name == part)
+            && !part.starts_with('.')
+    };
+    let (folder, name) = file.name.split_once('/').unzip();
+    if !folder.into_iter().chain([name.unwrap_or(&file.name)]).all(is_name) {
         return Err(refused(format!("{:?} cannot be the name of a file", file.name)));
     }
     let bytes = match (file.text, file.base64) {
@@ -164,10 +171,23 @@ mod tests {
 
     #[test]
     fn names_that_leave_the_folder_are_refused() {
-        for name in ["", ".", "..", "a/b", "/a", "a/", ".empty"] {
+        for name in ["", ".", "..", "a/b/c", "/a", "a/", ".empty", "../a", "a/..", "a/.empty", ".a/b", "a//b"]
+        {
             let line = format!(r#"{{"trust_dir":"/t","files":[{{"name":"{name}","text":""}}]}}"#);
             assert!(refusal(&line).contains("cannot be the name of a file"), "{name}");
         }
+    }
+
+    #[test]
+    fn a_folder_of_files_is_mounted_by_its_name() {
+        let plan = |file: &str| {
+            let mounts = format!(r#"[{{"file":"{file}","over":"/c"}}]"#);
+            let line =
+                format!(r#"{{"trust_dir":"/t","files":[{{"name":"a/b","text":""}}],"mounts":{mounts}}}"#);
+            Plan::parse(line.as_bytes())
+        };
+        assert_eq!(plan("a").unwrap().mounts, [Mount { file: "a".into(), over: "/c".into() }]);
+        assert!(plan("a/b").is_ok() && plan("b").is_err() && plan("").is_err());
     }
 
     #[test]

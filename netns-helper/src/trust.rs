@@ -1,17 +1,17 @@
 //! `trust`: has the programs of a container trust the gate, by files that are mounted over the container's own,
-//! and takes them off when the gate ends. Nothing is written to the container's file systems.
+//! and takes them off when the gate ends. Nothing is written to the container's file systems, but for folders of
+//! NSS in homes ([`crate::homes`]).
 //!
 //! It is a process of its own that stays: taking a mount off takes a privilege, which the gate has not. Once
 //! they are there it does nothing but wait for the gate's end.
 
-use crate::container::{Container, take_off};
+use crate::container::Container;
 use crate::failure::{Failure, Kind};
 use crate::gate::Gate;
 use crate::process;
 use clap::Args;
 use nix::sys::signal::SigSet;
 use nix::unistd::setsid;
-use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
@@ -41,6 +41,10 @@ pub(crate) struct Search {
     pub(crate) bundles: Vec<PathBuf>,
     /// Where Java's stores may be.
     pub(crate) java_stores: Vec<PathBuf>,
+    /// Where the library of NSS may be.
+    pub(crate) nss_libraries: Vec<PathBuf>,
+    /// Where users' homes may be.
+    pub(crate) homes: Vec<PathBuf>,
 }
 
 /// What the gate is told: what there is to be mounted over.
@@ -48,6 +52,7 @@ pub(crate) struct Search {
 pub(crate) struct Inventory {
     pub(crate) bundles: Vec<Bundle>,
     pub(crate) java_stores: Vec<PathBuf>,
+    pub(crate) databases: Vec<Database>,
 }
 
 /// A bundle, and where it is.
@@ -57,10 +62,18 @@ pub(crate) struct Bundle {
     pub(crate) text: String,
 }
 
+/// Where a user of NSS has a database, or will have one.
+#[derive(Debug, Serialize)]
+pub(crate) struct Database {
+    pub(crate) folder: PathBuf,
+    pub(crate) is_there: bool,
+}
+
 /// What the gate is told when all is mounted.
 #[derive(Debug, Serialize)]
-struct Placed {
+struct Done<'a> {
     placed: usize,
+    warnings: &'a [String],
 }
 
 /// Mounts what the gate plans, and takes it off when the gate ends.
@@ -79,11 +92,11 @@ pub(crate) fn keep(gate: &Gate, options: &TrustOptions) -> Result<(), Failure> {
     let placed = container.place(&plan, targets)?;
     drop(plan);
     let files = container.into_files();
-    let told = process::limit_privileges(CapabilitySet::SYS_ADMIN)
-        .and_then(|()| gate.say(&Placed { placed: placed.len() }));
+    let done = Done { placed: placed.count(), warnings: &placed.warnings };
+    let told = process::limit_privileges(placed.needed()).and_then(|()| gate.say(&done));
     if told.is_ok() {
         gate.wait_for_end();
     }
-    take_off(&files, &placed);
+    placed.take_off(&files);
     told
 }

@@ -57,6 +57,41 @@ type ConnectionHandler<Bindings = Env, Params = any> = (
   ctx: Context<Params>,
 ) => Decision | void | Promise<Decision | void>;
 
+/** A message of a WebSocket that `outbound` let through; whole, however many frames it came in. */
+interface Message {
+  /** `"sent"` by the workload, or by the upstream, to be `"received"` by the workload. */
+  readonly direction: "sent" | "received";
+  /** Its text; null where it is binary. */
+  readonly text: string | null;
+  /** Its bytes; null where it is text. */
+  readonly bytes: Uint8Array | null;
+  /** The URL of the request that opened the WebSocket, with `https` or `http`. */
+  readonly url: string;
+  /** Whom that was for, in the one normal form. */
+  readonly host: string;
+  readonly port: number;
+  /** Its path as it is written, without the query. */
+  readonly path: string;
+  /** The subprotocol that the two sides agreed on. */
+  readonly subprotocol: string | null;
+}
+
+/** What becomes of a message: it goes on (`true`, or nothing), is left out (`false`), or this goes on instead. */
+type MessageVerdict = boolean | string | BufferSource;
+
+/**
+ * Decides about one message. See {@link deny} for a refusal, which closes the WebSocket with 1008; an error closes
+ * it with 1011, and is a line in the log.
+ *
+ * @typeParam Params - `ctx.params`
+ * @typeParam Bindings - `env`
+ */
+type MessageHandler<Bindings = Env, Params = any> = (
+  message: Message,
+  env: Bindings,
+  ctx: Context<Params>,
+) => MessageVerdict | void | Promise<MessageVerdict | void>;
+
 /**
  * The parts that a file can offer: as its default export, as exports of these names, or as static members
  * of an exported class. A default export that is a function is `outbound`.
@@ -70,6 +105,8 @@ interface Handlers<Bindings = Env> {
   outboundHandlers?: Record<string, OutboundHandler<Bindings>>;
   /** For connections, before there is a request. */
   onConnect?: ConnectionHandler<Bindings>;
+  /** For the messages of each WebSocket that one of the file's other handlers lets through. */
+  onMessage?: MessageHandler<Bindings>;
 }
 
 /** Who asks, and by which handler. All of it comes from the gate, and nothing from the workload. */

@@ -42,6 +42,9 @@ pub enum DenyReason {
     HandlerFailed,
     /// A handler took longer than `wall_ms` or `cpu_ms` of `[handler_limits]`.
     HandlerTimeout,
+    /// A message of a WebSocket that is to be judged cannot be read: frames that break RFC 6455, a text that is
+    /// not UTF-8, or one that is too long.
+    MalformedMessage,
     /// The request is not valid HTTP, or says one thing in two ways.
     MalformedRequest,
     /// The request arrived on a connection that does not serve its authority.
@@ -72,7 +75,7 @@ pub enum DenyReason {
 
 impl DenyReason {
     /// Every reason there is, by code.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::AmbiguousPath,
         Self::ApprovalDenied,
         Self::ApprovalRequired,
@@ -90,6 +93,7 @@ impl DenyReason {
         Self::ForbiddenAddress,
         Self::HandlerFailed,
         Self::HandlerTimeout,
+        Self::MalformedMessage,
         Self::MalformedRequest,
         Self::Misdirected,
         Self::NoRuleMatches,
@@ -126,6 +130,7 @@ impl DenyReason {
             Self::ForbiddenAddress => "forbidden_address",
             Self::HandlerFailed => "handler_failed",
             Self::HandlerTimeout => "handler_timeout",
+            Self::MalformedMessage => "malformed_message",
             Self::MalformedRequest => "malformed_request",
             Self::Misdirected => "misdirected",
             Self::NoRuleMatches => "no_rule_matches",
@@ -185,6 +190,9 @@ impl DenyReason {
             Self::HandlerFailed => "Correct the handler: the audit log has its file, line and message.",
             Self::HandlerTimeout => {
                 "Make the handler do less, or raise `cpu_ms` or `wall_ms` in `[handler_limits]`."
+            }
+            Self::MalformedMessage => {
+                "Correct whoever sent it, or raise `body_bytes` in `[handler_limits]` where it was too long."
             }
             Self::MalformedRequest => {
                 "Correct the client: the request must be valid HTTP with exactly one host, one length and no control characters."

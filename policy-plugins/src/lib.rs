@@ -51,9 +51,10 @@ pub use error::{PolicyError, Problem, Severity};
 pub use handler::{
     Answer, BindingKind, BodyHandle, BodyPart, BodySource, BoundHandler, Effect, Encoding, Entry,
     Environment, Execution, Exports, FlowDecision, FlowFacts, HandlerAction, HandlerError, HandlerFault,
-    HandlerInput, HandlerLimits, HandlerResponse, Identity, KvOperation, LogLevel, LogLine, Object,
-    ObjectsOperation, Outcome, OutgoingRequest, Patience, Placeholders, Program, ProgramKind, Script,
-    ScriptProblem, Step, handler_reference, message,
+    HandlerInput, HandlerLimits, HandlerResponse, Identity, KvOperation, LogLevel, LogLine, MessageContent,
+    MessageDirection, MessageVerdict, Object, ObjectsOperation, Outcome, OutgoingRequest, Patience,
+    Placeholders, Program, ProgramKind, Script, ScriptProblem, SocketMessage, Step, Subject,
+    handler_reference, message,
 };
 pub use host::{Authority, Host, HostError, Scheme, WrittenAuthority};
 pub use name_server::{DnsTransport, NameServer};

@@ -14,7 +14,7 @@ use sluicegate::bindings::Bindings;
 use sluicegate::generation::{Generation, Places};
 use sluicegate_policy::{
     Answer, Authority, Content, Effect, Execution, Exports, HandlerAction, HandlerInput, Identity, Outcome,
-    Patience, Policy, Program, RequestFacts, Scheme, ScriptProblem, Sources, Step, Verdict,
+    Patience, Policy, Program, RequestFacts, Scheme, ScriptProblem, Sources, Step, Subject, Verdict,
 };
 use sluicegate_wasm::{Begin, Programs, Running};
 
@@ -183,7 +183,7 @@ impl Bench {
             tls: Some("TLSv1_3"),
             version: Version::HTTP_11,
             now: SystemTime::UNIX_EPOCH,
-            flow: None,
+            subject: Subject::Request,
         }
     }
 }

@@ -153,7 +153,7 @@ pub struct Plan {
 /// A file for the workload, by content.
 #[derive(Debug, Serialize)]
 pub struct TrustFile {
-    /// Its name in the trust folder.
+    /// Its name in the trust folder, or that of a folder in it, and its name in that.
     pub name: String,
     /// Its content, when it is text.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -163,10 +163,10 @@ pub struct TrustFile {
     pub base64: Option<String>,
 }
 
-/// One trust file over one existing file.
+/// One trust file over one existing file, or a folder of them over a folder.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Mount {
-    /// The trust file's name.
+    /// The trust file's name, or the folder's.
     pub file: String,
     /// The file that it covers.
     pub over: PathBuf,

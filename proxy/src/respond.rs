@@ -121,9 +121,7 @@ pub fn note(failure: &Failure, record: &mut AuditRecord) {
             (Verdict::Refused, DenyReason::MalformedRequest.as_str(), fault.to_string())
         }
         Failure::Upstream(error) => (Verdict::Failed, error.code(), in_words(error)),
-        Failure::Handler(failure) => {
-            (Verdict::Failed, DenyReason::HandlerFailed.as_str(), failure.detail.clone())
-        }
+        Failure::Handler(failure) => (Verdict::Failed, reason_of(failure).as_str(), failure.detail.clone()),
     };
     record.verdict = Some(verdict);
     record.reason = Some(reason);
@@ -190,14 +188,18 @@ fn refused(refusal: &Refusal, policy: &Policy, record: &mut AuditRecord) -> Resp
     response
 }
 
+fn reason_of(failure: &HandlerFailure) -> DenyReason {
+    if failure.timed_out { DenyReason::HandlerTimeout } else { DenyReason::HandlerFailed }
+}
+
 /// What a handler is made of is nobody's business but its author's: where it failed is in the log.
 fn handler_failed(failure: &HandlerFailure, record: &mut AuditRecord) -> Response<ResponseBody> {
     record.verdict = Some(Verdict::Failed);
-    let (status, reason, told) = if failure.timed_out {
-        let reason = DenyReason::HandlerTimeout;
-        (StatusCode::GATEWAY_TIMEOUT, reason, "the handler of this request took too long")
+    let reason = reason_of(failure);
+    let (status, told) = if failure.timed_out {
+        (StatusCode::GATEWAY_TIMEOUT, "the handler of this request took too long")
     } else {
-        (StatusCode::BAD_GATEWAY, DenyReason::HandlerFailed, "the handler of this request failed")
+        (StatusCode::BAD_GATEWAY, "the handler of this request failed")
     };
     let response = explain(status, ("handler_failed", reason.as_str()), told, record);
     record.set_detail(&failure.detail);

@@ -64,8 +64,8 @@ fn of_alert(alert: AlertDescription) -> Option<&'static str> {
              CA, by --trust or a variable such as SSL_CERT_FILE",
         ),
         AlertDescription::CertificateUnknown => Some(
-            "it does not trust the instance's CA, in the words of Java and Chromium: Java needs it in its store \
-             (--trust), Chromium in the NSS database of its user",
+            "it does not trust the instance's CA, in the words of Java and Chromium: Java needs it in its store, \
+             Chromium in the NSS of its user (--trust)",
         ),
         AlertDescription::BadCertificate => Some(
             "it does not take the certificate, in the words of Go, gnutls-cli and programs that pin: give it a bundle \

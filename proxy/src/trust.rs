@@ -1,6 +1,7 @@
 //! What makes the workload trust the instance's authority: bundles, stores, variables.
 
 mod container;
+mod nss;
 mod places;
 
 use std::collections::BTreeSet;
@@ -13,7 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sluicegate_certs::java_key_store;
 
-pub use self::container::{Inside, Keeper, found_mounts};
+pub use self::container::{Found, Inside, Keeper};
 use self::places::{SYSTEM_BUNDLES, SYSTEM_JAVA_STORES};
 use crate::capture::{Mount, Plan, TrustFile};
 use crate::exit;
@@ -79,6 +80,9 @@ pub enum TrustError {
         #[source]
         source: sluicegate_certs::CertError,
     },
+    /// The authority cannot be written for NSS.
+    #[error("the authority cannot be written for NSS")]
+    Nss(#[source] sluicegate_certs::CertError),
     /// There is nothing in the container to be extended.
     #[error("the container has no certificate bundle that everybody in it may read")]
     NoBundle,
@@ -91,7 +95,7 @@ impl TrustError {
     /// What the operator can do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Bundle { .. } => None,
+            Self::Bundle { .. } | Self::Nss(_) => None,
             Self::Java { .. } => Some("repair the bundle, or mount the CA certificate yourself (--ca-file)"),
             Self::NoBundle => Some(
                 "install ca-certificates in its image, or leave --trust out and mount the CA certificate yourself (--ca-file)",
@@ -161,6 +165,9 @@ pub fn write(files: Vec<TrustFile>, folder: &Path) -> io::Result<()> {
             None => file.text.unwrap_or_default().into_bytes(),
         };
         let path = folder.join(file.name);
+        let above = path.parent().unwrap_or(folder);
+        fs::create_dir_all(above)?;
+        fs::set_permissions(above, Permissions::from_mode(0o755))?;
         fs::write(&path, content)?;
         fs::set_permissions(&path, Permissions::from_mode(0o644))?;
     }

@@ -6,9 +6,10 @@ import { logError } from "./console.js";
 import { ctx, env, hasPromises, setClassName, takePromises } from "./context.js";
 import { call, checkUndecided, describe, describeLoading, refused } from "./failures.js";
 import { install } from "./globals.js";
-import { CONNECT, entriesOf, handlerOf } from "./handlers.js";
+import { CONNECT, entriesOf, handlerOf, MESSAGE } from "./handlers.js";
 import { end, turn as nextTurn } from "./idle.js";
 import { Request, Response } from "./messages.js";
+import { bytesOf, isBytes } from "./text.js";
 
 install(globalThis);
 
@@ -47,6 +48,16 @@ export async function onConnect(flow) {
   }
 }
 
+export async function onMessage(message) {
+  try {
+    return await verdictOf(message);
+  } catch (error) {
+    throw failure(error);
+  } finally {
+    end();
+  }
+}
+
 /** What the handler of an entry returns. */
 async function returnedBy(entry, about) {
   const found = handlerOf(await load(), entry);
@@ -67,6 +78,29 @@ async function decisionOf(flow) {
   await settled();
   checkUndecided();
   return decision;
+}
+
+/** What becomes of a message; what is waited for comes first, as for a connection. */
+async function verdictOf({ content: { tag, val }, ...about }) {
+  const text = tag === "text" ? val : null;
+  const bytes = tag === "binary" ? val : null;
+  const returned = await returnedBy(MESSAGE, { ...about, text, bytes });
+  const verdict = asVerdict(returned);
+  await settled();
+  checkUndecided();
+  return verdict;
+}
+
+function asVerdict(returned) {
+  if (returned === undefined || returned === true) return { tag: "pass" };
+  if (returned === false) return { tag: "drop" };
+  if (typeof returned === "string") {
+    return { tag: "replace", val: { tag: "text", val: returned.toWellFormed() } };
+  }
+  if (isBytes(returned)) return { tag: "replace", val: { tag: "binary", val: bytesOf(returned) } };
+  throw new TypeError(
+    `onMessage returned ${kindOf(returned)}: return true, false, a text or bytes, or call deny(..)`,
+  );
 }
 
 async function answerOf(entry, request) {

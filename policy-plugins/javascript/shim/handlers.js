@@ -4,8 +4,10 @@
 const TABLES = { outboundByHost: "byHost", outboundHandlers: "named" };
 /** The entry of `onConnect`. */
 export const CONNECT = "connect";
+/** The entry of `onMessage`. */
+export const MESSAGE = "message";
 /** The parts that are one function, by their entry. */
-const SINGLE = { outbound: "outbound", [CONNECT]: "onConnect" };
+const SINGLE = { outbound: "outbound", [CONNECT]: "onConnect", [MESSAGE]: "onMessage" };
 const PARTS = [...Object.values(SINGLE), ...Object.keys(TABLES)];
 
 function isFunction(value) {

@@ -31,6 +31,26 @@ export async function connect(text, flow = {}) {
   }
 }
 
+/** What a handler makes of a message, and what its host saw. */
+export async function receive(text, message = {}) {
+  const { engine, host, world } = await engineOf(text);
+  const seen = { world, lines: (await host("log")).lines };
+  const facts = {
+    direction: "sent",
+    content: { tag: "text", val: "hello" },
+    url: "https://a.test/chat?room=1",
+    host: "a.test",
+    port: 443,
+    path: "/chat",
+    subprotocol: "chat.v2",
+  };
+  try {
+    return { ...seen, verdict: await engine.onMessage({ ...facts, ...message }) };
+  } catch (error) {
+    return { ...seen, error };
+  }
+}
+
 /** What a handler answers to one request, and what the host saw of it. */
 export async function run(text, options = {}) {
   const { engine, host, world, Body, Request, utf8 } = await engineOf(text);

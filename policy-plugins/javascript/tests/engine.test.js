@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { connect, engineOf, run } from "./engine.js";
+import { connect, engineOf, receive, run } from "./engine.js";
 
 const PASS = "export default { outbound: (request) => fetch(request) };";
 
@@ -347,6 +347,60 @@ test("what a decision about a connection leaves going on is waited for first", a
   assert.deepEqual(late.error, { tag: "denied", val: "after all" });
 });
 
+test("a message goes on, is left out, replaced or refused", async () => {
+  const text = (body) => `export default { async onMessage(message, env, ctx) { ${body} } };`;
+  const verdict = async (body) => (await receive(text(body))).verdict;
+  assert.deepEqual(await verdict(""), { tag: "pass" });
+  assert.deepEqual(await verdict("return true;"), { tag: "pass" });
+  assert.deepEqual(await verdict("return false;"), { tag: "drop" });
+  assert.deepEqual(await verdict("return message.text.toUpperCase();"), {
+    tag: "replace",
+    val: { tag: "text", val: "HELLO" },
+  });
+  assert.deepEqual(await verdict(`return "";`), { tag: "replace", val: { tag: "text", val: "" } });
+  assert.deepEqual(await verdict(`return "\\ud800";`), { tag: "replace", val: { tag: "text", val: "\ufffd" } });
+  for (const bytes of ["new Uint8Array([1, 2])", "new Uint8Array([1, 2]).buffer", "new DataView(new Uint8Array([1, 2]).buffer)"]) {
+    const { tag, val } = await verdict(`return ${bytes};`);
+    assert.deepEqual([tag, val.tag, [...val.val]], ["replace", "binary", [1, 2]], bytes);
+  }
+  const { error } = await receive(text(`try { deny("not this one"); } catch {} return true;`));
+  assert.deepEqual(error, { tag: "denied", val: "not this one" });
+});
+
+test("what a handler is told of a message", async () => {
+  const text = `export class Chat { static async onMessage(message, env, ctx) {
+    console.log(JSON.stringify({ ...message, bytes: message.bytes && [...message.bytes] }), ctx.className);
+  } }`;
+  const rest =
+    '"url":"https://a.test/chat?room=1","host":"a.test","port":443,"path":"/chat","subprotocol":"chat.v2"';
+  const { lines } = await receive(text);
+  assert.equal(lines[0].message, `{"direction":"sent",${rest},"text":"hello","bytes":null} Chat`);
+  const content = { tag: "binary", val: new Uint8Array([7, 8]) };
+  const other = await receive(text, { direction: "received", content, subprotocol: null });
+  assert.match(other.lines[0].message, /"received".*"subprotocol":null,"text":null,"bytes":\[7,8\]/);
+});
+
+test("whatever else is said of a message is a fault", async () => {
+  for (const [body, message] of [
+    [`return null;`, /onMessage returned null: return true, false, a text or bytes/],
+    [`return 1;`, /onMessage returned a number/],
+    [`return env.TOKEN;`, /onMessage returned an object \(Secret\)/],
+    [`return new Response("x");`, /onMessage returned an object \(Response\)/],
+    [`throw new RangeError("dry");`, /RangeError: dry/],
+  ]) {
+    const { error } = await receive(`export function onMessage(message, env) { ${body} }`);
+    assert.equal(error.tag, "failed");
+    assert.match(error.val, message, body);
+  }
+  assert.match((await receive(PASS)).error.val, /the file has no message/);
+  const late = await receive(
+    `export function onMessage(message, env, ctx) {
+      ctx.waitUntil(new Promise((done) => setTimeout(done, 1)).then(() => deny("after all")));
+    }`,
+  );
+  assert.deepEqual(late.error, { tag: "denied", val: "after all" });
+});
+
 test("what is a text by itself is logged without quotes", async () => {
   const { lines } = await run(
     `export default { outbound(request, env) {
@@ -384,6 +438,8 @@ test("what is loaded: entries", async () => {
   assert.deepEqual(await entries("export const helper = 5;"), []);
   assert.deepEqual(await entries("export function onConnect() {}"), ["connect"]);
   assert.deepEqual(await entries("export default { outbound() {}, onConnect() {} }"), ["outbound", "connect"]);
+  assert.deepEqual(await entries("export default { outbound() {}, onMessage() {} }"), ["outbound", "message"]);
+  assert.match(await entries("export const onMessage = 5;"), /onMessage of the file is not a function/);
   assert.deepEqual(await entries("export class Box { static onConnect() {} static outbound() {} }"), [
     "outbound",
     "connect",

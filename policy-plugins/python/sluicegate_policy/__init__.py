@@ -26,6 +26,7 @@ from .message import Headers
 from .request import Request
 from .response import Response
 from .secret import Secret
+from .websocket import Message, MessageVerdict
 
 __all__ = [
     "Body",
@@ -39,6 +40,8 @@ __all__ = [
     "Headers",
     "Invalid",
     "Kv",
+    "Message",
+    "MessageVerdict",
     "Metadata",
     "Objects",
     "Request",

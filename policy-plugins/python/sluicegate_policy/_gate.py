@@ -24,6 +24,12 @@ except ImportError:
     # The component is built for a world without it, and is not asked about connections.
     connection = None  # type: ignore[assignment]
 
+try:
+    from wit_world.imports import websocket
+except ImportError:
+    # Likewise, and is not asked about messages.
+    websocket = None  # type: ignore[assignment]
+
 __all__ = [
     "Denied",
     "Err",
@@ -46,12 +52,14 @@ __all__ = [
     "reveal",
     "secrets",
     "u32",
+    "websocket",
 ]
 
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 
-#: The reason of the first refusal. There is one request or connection for each instance, so one is enough.
+#: The reason of the first refusal. There is one request, connection or message for each instance, so one is
+#: enough.
 _denied: str | None = None
 
 
@@ -81,7 +89,8 @@ class Denied(BaseException):
 
 
 def deny(reason: str) -> NoReturn:
-    """Refuses the request or the connection, at once. The workload is told the reason of a request's refusal.
+    """Refuses the request, the connection or the message, at once. The workload is told the reason, but for a
+    connection's.
 
     The refusal stands, whoever catches the exception: nothing is sent afterwards.
     """

@@ -17,6 +17,7 @@ from .environment import Env
 from .flow import Decision, Flow, decided
 from .request import Request
 from .response import Response
+from .websocket import Message, MessageVerdict, judged
 
 _Decided = TypeVar("_Decided")
 
@@ -25,12 +26,12 @@ _OTHERS = (os.path.dirname(__file__), os.path.dirname(os.path.dirname(json.__fil
 
 
 class Handler:
-    """A handler: derive one class from this in the file that is built, with one of the functions or both.
+    """A handler: derive one class from this in the file that is built, with the functions that it is to have.
 
     For every request of the workload a fresh copy of the interpreter, as it was when the component was
     built, makes an object of the class and calls ``outbound`` once; likewise ``on_connect`` for every
-    connection that the document has it asked about. Nothing is kept from one call to the next but what
-    the handler stores.
+    connection that the document has it asked about, and ``on_message`` for every message of a WebSocket that
+    ``outbound`` let through. Nothing is kept from one call to the next but what the handler stores.
     """
 
     def outbound(self, request: Request, env: Env, ctx: Context) -> Response:
@@ -49,6 +50,15 @@ class Handler:
         """
         raise NotImplementedError
 
+    def on_message(self, message: Message, env: Env, ctx: Context) -> MessageVerdict:
+        """Decides about one message: True or nothing lets it go on, False leaves it out, a text or bytes go on
+        in its place.
+
+        :func:`deny` closes the WebSocket with 1008. Any other exception is a fault of the handler, and closes it
+        with 1011.
+        """
+        raise NotImplementedError
+
     def __init_subclass__(cls, **named: Any) -> None:
         super().__init_subclass__(**named)
         written = [name for name in _FUNCTIONS if getattr(cls, name) is not getattr(Handler, name)]
@@ -57,7 +67,7 @@ class Handler:
 
 
 #: What a handler can have, by the names that the worlds export them by too.
-_FUNCTIONS = ("outbound", "on_connect")
+_FUNCTIONS = ("outbound", "on_connect", "on_message")
 
 
 def _export(module: ModuleType, handler: type[Handler], written: list[str]) -> None:
@@ -68,7 +78,7 @@ def _export(module: ModuleType, handler: type[Handler], written: list[str]) -> N
     if written != exported:
         raise TypeError(
             f"{handler.__name__} has {' and '.join(written)}, and is built for a world that has"
-            f" {' and '.join(exported)}: write `def on_connect` and `def outbound` into the file itself"
+            f" {' and '.join(exported)}: write `def` and the function's name into the file itself"
         )
 
     class WitWorld(wit_world.WitWorld):
@@ -77,6 +87,9 @@ def _export(module: ModuleType, handler: type[Handler], written: list[str]) -> N
 
         def on_connect(self, flow: _gate.connection.Flow) -> _gate.connection.Decision:
             return run_on_connect(handler, flow)
+
+        def on_message(self, message: _gate.websocket.Message) -> _gate.websocket.Verdict:
+            return run_on_message(handler, message)
 
     vars(module)["WitWorld"] = WitWorld
 
@@ -89,6 +102,11 @@ def run(handler: type[Handler], request: _gate.http.Request) -> _gate.http.Respo
 def run_on_connect(handler: type[Handler], flow: _gate.connection.Flow) -> _gate.connection.Decision:
     """Runs a handler on one connection, likewise."""
     return _run(lambda: decided(handler().on_connect(Flow._of(flow), Env(), Context())))
+
+
+def run_on_message(handler: type[Handler], message: _gate.websocket.Message) -> _gate.websocket.Verdict:
+    """Runs a handler on one message, likewise."""
+    return _run(lambda: judged(handler().on_message(Message._of(message), Env(), Context())))
 
 
 def _run(decide: Callable[[], _Decided]) -> _Decided:

@@ -329,6 +329,47 @@ def reset() -> Gate:
     return gate
 
 
+class Direction(Enum):
+    SENT = 0
+    RECEIVED = 1
+
+
+@dataclass
+class Content_Text:
+    value: str
+
+
+@dataclass
+class Content_Binary:
+    value: bytes
+
+
+@dataclass
+class Message:
+    direction: Direction = Direction.SENT
+    content: Content_Text | Content_Binary = field(default_factory=lambda: Content_Text("hello"))
+    url: str = "https://a.test/chat?room=1"
+    host: str = "a.test"
+    port: int = 443
+    path: str = "/chat"
+    subprotocol: str | None = None
+
+
+@dataclass
+class Verdict_Pass:
+    pass
+
+
+@dataclass
+class Verdict_Drop:
+    pass
+
+
+@dataclass
+class Verdict_Replace:
+    value: Content_Text | Content_Binary
+
+
 def install() -> None:
     """Makes the modules of the component."""
     interfaces = {
@@ -379,6 +420,15 @@ def install() -> None:
         },
         "random": {"bytes": lambda count: gate.bytes(count)},
         "connection": {"Flow": Flow, "Decision": Decision},
+        "websocket": {
+            "Direction": Direction,
+            "Content_Text": Content_Text,
+            "Content_Binary": Content_Binary,
+            "Message": Message,
+            "Verdict_Pass": Verdict_Pass,
+            "Verdict_Drop": Verdict_Drop,
+            "Verdict_Replace": Verdict_Replace,
+        },
     }
     types = module("componentize_py_types", {"Err": Err})
     # A world of requests alone; tests put `on_connect` beside it.

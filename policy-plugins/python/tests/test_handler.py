@@ -412,5 +412,62 @@ class Connections(Case):
         self.assertEqual(exported.on_connect(fake_gate.Flow()).name, "PASS")
 
 
+class Messages(Case):
+    def judged(self, on_message, message: fake_gate.Message | None = None):
+        made = type("Made", (), {"on_message": on_message})
+        return handler.run_on_message(made, message or fake_gate.Message())
+
+    def failed(self, on_message):
+        with self.assertRaises(Err) as raised:
+            self.judged(on_message)
+        return raised.exception.value
+
+    def test_a_message_goes_on_is_left_out_or_replaced(self) -> None:
+        text, binary = fake_gate.Content_Text("x"), fake_gate.Content_Binary(b"x")
+        for returned, verdict in [
+            (None, fake_gate.Verdict_Pass()),
+            (True, fake_gate.Verdict_Pass()),
+            (False, fake_gate.Verdict_Drop()),
+            ("x", fake_gate.Verdict_Replace(text)),
+            (b"x", fake_gate.Verdict_Replace(binary)),
+            (bytearray(b"x"), fake_gate.Verdict_Replace(binary)),
+            (memoryview(b"x"), fake_gate.Verdict_Replace(binary)),
+        ]:
+            self.assertEqual(self.judged(lambda self, message, env, ctx, returned=returned: returned), verdict)
+
+    def test_a_message_is_refused_and_stays_so(self) -> None:
+        def on_message(self, message, env, ctx):
+            try:
+                sdk.deny("not this one")
+            except BaseException:
+                return True
+
+        self.assertEqual(self.failed(on_message), fake_gate.Error_Denied("not this one"))
+
+    def test_whatever_else_it_returns_is_a_fault(self) -> None:
+        for returned, words in [(1, "a int"), (0, "a int"), ([b"x"], "a list"), (sdk.Message, "a type")]:
+            error = self.failed(lambda self, message, env, ctx, returned=returned: returned)
+            self.assertIn(f"on_message returned {words}: return", error.value)
+
+    def test_what_is_known_of_a_message(self) -> None:
+        url = "https://a.test/chat?room=1"
+
+        def on_message(self, message, env, ctx):
+            assert message == sdk.Message("sent", "hello", None, url, "a.test", 443, "/chat", None), message
+
+        self.judged(on_message)
+
+        def on_bytes(self, message, env, ctx):
+            assert (message.direction, message.text, message.bytes) == ("received", None, b"x"), message
+            assert message.subprotocol == "chat.v2"
+
+        content, received = fake_gate.Content_Binary(b"x"), fake_gate.Direction.RECEIVED
+        self.judged(on_bytes, fake_gate.Message(received, content, subprotocol="chat.v2"))
+
+    def test_a_class_is_not_built_for_a_world_without_messages(self) -> None:
+        with self.assertRaisesRegex(TypeError, "Chat has outbound and on_message, and is built for a world"):
+            type("Chat", (sdk.Handler,), {"outbound": print, "on_message": print, "__module__": "fake_gate"})
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -19,7 +19,8 @@
 //! sluicegate_handler::export!(ReadOnly);
 //! ```
 //!
-//! A connection can be decided about before there is a request: see [`ConnectionHandler`].
+//! A connection can be decided about before there is a request: see [`ConnectionHandler`]; and each message of a
+//! WebSocket after it was let through: see [`MessageHandler`].
 //!
 //! It is built as a `cdylib` for `wasm32-unknown-unknown` and made a component by `sluicegate policy
 //! build`. For every request a fresh instance is made and dropped afterwards: statics begin anew, and
@@ -54,6 +55,9 @@ pub mod random;
 
 pub use action::{ask, deny, fetch, fetch_within, respond};
 pub use bindings::connection::sluicegate::policy::connection::{Decision, Flow};
+pub use bindings::message::sluicegate::policy::websocket::{
+    Content as MessageContent, Direction as MessageDirection, Message, Verdict as MessageVerdict,
+};
 pub use body::Body;
 pub use context::Context;
 pub use encoding::{base64, decode_uri, encode_uri, hex, sha256};
@@ -63,5 +67,5 @@ pub use kv::Kv;
 pub use objects::{Metadata, Object, Objects};
 pub use request::Request;
 pub use response::Response;
-pub use run::{ConnectionHandler, Handler};
+pub use run::{ConnectionHandler, Handler, MessageHandler};
 pub use secret::Secret;

@@ -1,7 +1,7 @@
 //! From the function that the gate calls to the handler of the author's.
 
-use crate::bindings::{self, Guest, connection};
-use crate::{Context, Decision, Env, Error, Flow, Request, Response, Result, log};
+use crate::bindings::{self, Guest, connection, message};
+use crate::{Context, Decision, Env, Error, Flow, Message, MessageVerdict, Request, Response, Result, log};
 
 /// A handler, to be handed to [`export!`](crate::export!).
 pub trait Handler {
@@ -46,6 +46,53 @@ pub trait ConnectionHandler {
     fn on_connect(flow: Flow, env: Env, context: Context) -> Result<Decision>;
 }
 
+/// A [`Handler`] that is asked about the messages of the WebSockets which it lets through too, to be handed to
+/// [`export_on_message!`](crate::export_on_message!). Each message is judged in an instance of its own.
+///
+/// ```
+/// use sluicegate_handler::{
+///     Context, Env, Handler, Message, MessageContent, MessageDirection, MessageHandler, MessageVerdict, Request,
+///     Response, Result, deny, fetch,
+/// };
+///
+/// struct Chat;
+///
+/// impl Handler for Chat {
+///     fn outbound(request: Request, _env: Env, _context: Context) -> Result<Response> {
+///         fetch(request)
+///     }
+/// }
+///
+/// impl MessageHandler for Chat {
+///     fn on_message(message: Message, _env: Env, _context: Context) -> Result<MessageVerdict> {
+///         match (message.direction, message.content) {
+///             (MessageDirection::Received, _) => Ok(MessageVerdict::Pass),
+///             (_, MessageContent::Text(text)) if text.len() < 1000 => Ok(MessageVerdict::Pass),
+///             _ => deny("short texts only"),
+///         }
+///     }
+/// }
+///
+/// sluicegate_handler::export!(Chat);
+/// sluicegate_handler::export_on_message!(Chat);
+/// ```
+pub trait MessageHandler: Handler {
+    /// Decides about one message of a WebSocket that [`Handler::outbound`] let through: whether it goes on, is left
+    /// out, or another goes on in its place.
+    ///
+    /// # Errors
+    /// [`Error::Denied`](crate::Error::Denied) closes the WebSocket with 1008. Any other error, and a panic, is a
+    /// fault of the handler and closes it with 1011; the log says why.
+    fn on_message(message: Message, env: Env, context: Context) -> Result<MessageVerdict>;
+}
+
+impl<H: MessageHandler> message::Guest for H {
+    fn on_message(message: Message) -> std::result::Result<MessageVerdict, bindings::Error> {
+        log_panics();
+        H::on_message(message, Env::new(), Context::new()).map_err(Error::into_host)
+    }
+}
+
 impl<H: ConnectionHandler> connection::Guest for H {
     fn on_connect(flow: Flow) -> std::result::Result<Decision, bindings::Error> {
         log_panics();
@@ -82,5 +129,14 @@ macro_rules! export {
 macro_rules! export_on_connect {
     ($handler:ident) => {
         $crate::bindings::connection::export_connection_guest!($handler with_types_in $crate::bindings::connection);
+    };
+}
+
+/// Makes a type with [`MessageHandler`] what this component is asked about messages. Once in a crate of type
+/// `cdylib`, beside [`export!`].
+#[macro_export]
+macro_rules! export_on_message {
+    ($handler:ident) => {
+        $crate::bindings::message::export_message_guest!($handler with_types_in $crate::bindings::message);
     };
 }

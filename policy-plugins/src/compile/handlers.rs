@@ -171,7 +171,7 @@ impl<'a> Handlers<'a> {
         may_reveal(&exports, &wanted, findings);
         let bound = BoundHandler {
             name: file.into(),
-            action: HandlerAction::Program(Arc::clone(&program)),
+            action: action(&program, &Entry::Outbound, &exports),
             params: params.unwrap_or_else(no_params),
             reveal: reveal.unwrap_or_default(),
         };
@@ -342,7 +342,7 @@ impl<'a> Handlers<'a> {
             }
             Code::Program(program, exports) => {
                 may_reveal(&exports, wanted, findings);
-                action(&program, &entry_for(place, &exports, wanted, findings)?)
+                action(&program, &entry_for(place, &exports, wanted, findings)?, &exports)
             }
         };
         let name = match place {
@@ -371,9 +371,9 @@ impl Brought {
     fn handler(&self, offered: &Entry) -> Arc<BoundHandler> {
         let name = match offered {
             Entry::Named(name) => name,
-            Entry::Outbound | Entry::ByHost(_) | Entry::Connect => &self.bound.name,
+            Entry::Outbound | Entry::ByHost(_) | Entry::Connect | Entry::Message => &self.bound.name,
         };
-        let action = action(&self.program, offered);
+        let action = action(&self.program, offered, &self.exports);
         Arc::new(BoundHandler { name: name.clone(), action, ..self.bound.clone() })
     }
 }
@@ -385,8 +385,8 @@ fn no_params() -> Params {
     Arc::new(serde_json::Value::Object(serde_json::Map::new()))
 }
 
-fn action(program: &Program, entry: &Entry) -> HandlerAction {
-    HandlerAction::Program(Arc::new(program.with_entry(entry.clone())))
+fn action(program: &Program, entry: &Entry, exports: &Exports) -> HandlerAction {
+    HandlerAction::Program(Arc::new(program.with_entry(entry.clone(), exports)))
 }
 
 /// The file of an entry that is a program.

@@ -301,6 +301,39 @@ fn connections_have_a_handler_where_the_document_names_one() {
 }
 
 #[test]
+fn a_handler_is_asked_about_messages_where_its_file_has_the_function() {
+    let alone = "fn on_message(message, env, ctx) { }";
+    let judging = format!("{FINE} {alone}");
+    let files = Files::of(&[
+        ("fine.rhai", FINE),
+        ("judge.rhai", &judging),
+        ("fine.js", "outbound byHost:b.test"),
+        ("judge.js", "outbound byHost:b.test named:one message"),
+        ("named.js", "named:one message"),
+    ]);
+    for (text, count) in [
+        ("outbound = \"fine.rhai\"", 0),
+        ("outbound = \"fine.js\"", 0),
+        ("outbound = \"judge.rhai\"", 1),
+        // The catch-all, a host and a name.
+        ("outbound = \"judge.js\"", 3),
+        ("[outbound_by_host]\n\"a.test\" = \"judge.js\"", 1),
+        ("[outbound_by_host]\n\"a.test\" = { handler = \"judge.rhai\", params = { a = 1 } }", 1),
+        ("[outbound_handlers]\none = \"named.js\"", 1),
+        ("[[rules]]\nhost = \"a.test\"\nhandler = \"judge.js\"", 1),
+    ] {
+        let policy = compiled(text, &files).unwrap_or_else(|error| panic!("{text}: {error}")).policy;
+        let shown: Vec<_> = policy.effective().entries.into_iter().map(|entry| entry.value).collect();
+        let asked = shown.iter().filter(|value| value.contains(", asked about messages")).count();
+        assert_eq!(asked, count, "{text}: {shown:#?}");
+    }
+    let error = compiled("outbound = \"alone.rhai\"", &Files::of(&[("alone.rhai", alone)])).unwrap_err();
+    let problem = error.problems().first().unwrap();
+    assert!(problem.message.contains("without `outbound`"), "{problem:?}");
+    assert_eq!((&*problem.file, problem.line), ("alone.rhai", 1), "{problem:?}");
+}
+
+#[test]
 fn h07_a_file_without_the_function_is_no_handler_of_connections() {
     let files = Files::of(&[
         ("fine.rhai", FINE),

@@ -7,21 +7,21 @@ use rhai::{CallFnOptions, Dynamic, EvalAltResult, ImmutableString, Position, Sco
 
 use super::api::request::Request;
 use super::api::response::Response;
-use super::api::{Approval, Env, Flow, Headers, context};
+use super::api::{Approval, Env, Flow, Headers, Message, context};
 use super::failure::{Failure, thrown};
 use super::journal::{Entry, Question, Told};
 use super::run::{Run, Stop};
-use super::script::{ON_CONNECT, OUTBOUND};
-use super::value::kind_of;
+use super::script::{ON_CONNECT, ON_MESSAGE, OUTBOUND};
+use super::value::{Blob, kind_of};
 use super::watch::{Allowance, Bound, Spent, Watch};
 use super::{
     Answer, BoundHandler, Effect, Environment, FlowDecision, HandlerAction, HandlerInput, HandlerResponse,
-    OutgoingRequest, Script,
+    MessageContent, MessageVerdict, OutgoingRequest, Script, Subject,
 };
 
 /// How far [`Patience::Brief`] goes, in steps of the interpreter.
 const BRIEF_OPERATIONS: u64 = 2_000;
-/// The most of bodies and stored values that a brief run begins with, in bytes: one call can work
+/// The most of bodies, stored values and messages that a brief run begins with, in bytes: one call can work
 /// through all of them, and nothing stops it within.
 const BRIEF_BYTES: usize = 8 * 1024;
 /// How long [`Patience::Brief`] goes on, by the clock.
@@ -79,9 +79,10 @@ pub enum Outcome {
     Forward(Box<OutgoingRequest>),
     /// It answered before, by [`Effect::Respond`], and is done now.
     Responded,
-    /// What becomes of a connection; only where [`HandlerInput::flow`] is there, and then nothing else
-    /// but a refusal.
+    /// What becomes of a connection; only where one is the subject, and then nothing else but a refusal.
     Flow(FlowDecision),
+    /// What becomes of a message; likewise.
+    Message(MessageVerdict),
 }
 
 /// What went wrong in a handler, for the log alone: the workload is not told.
@@ -185,13 +186,17 @@ impl Execution {
         }
     }
 
-    /// Bytes of bodies and stored values that the script can get at.
+    /// Bytes of bodies, stored values and messages that the script can get at.
     fn told_bytes(&self) -> usize {
         let bytes = |entry: &Entry| match &entry.told {
             Told::Other(Answer::Bytes(bytes)) => bytes.len(),
             _ => 0,
         };
-        self.journal.iter().map(bytes).sum()
+        let message = match &self.input.subject {
+            Subject::Message(message) => message.content.bytes().len(),
+            Subject::Request | Subject::Connection(_) => 0,
+        };
+        message + self.journal.iter().map(bytes).sum::<usize>()
     }
 
     /// Answers the effect that the last run ended with.
@@ -229,9 +234,13 @@ impl Execution {
     fn call(&mut self, script: &Script, run: &Run) -> Result<Dynamic, Box<EvalAltResult>> {
         let context = self.context.get_or_insert_with(|| context(&self.input, &self.bound, &script.version));
         let (env, context) = (Env::new(&self.environment), context.clone());
-        let (name, about) = match &self.input.flow {
-            None => (OUTBOUND, Dynamic::from(run.workload().clone())),
-            Some(facts) => (ON_CONNECT, Dynamic::from(Flow::new(&self.input, facts))),
+        let (name, about) = match &self.input.subject {
+            Subject::Request => (OUTBOUND, Dynamic::from(run.workload().clone())),
+            Subject::Connection(facts) => (ON_CONNECT, Dynamic::from(Flow::new(&self.input, facts))),
+            Subject::Message(message) => {
+                let string_bytes = self.environment.limits.string_bytes;
+                (ON_MESSAGE, Dynamic::from(Message::new(&self.input, message, string_bytes)))
+            }
         };
         let options = CallFnOptions::new().eval_ast(false).with_tag(run.clone());
         let arguments = (about, env, context);
@@ -240,9 +249,10 @@ impl Execution {
 
     /// What the script decided by what it returned.
     fn outcome(&self, run: &Run, value: &Dynamic) -> Result<Outcome, Box<EvalAltResult>> {
-        match &self.input.flow {
-            None => outcome(run, value),
-            Some(_) => flow_decision(value).map(Outcome::Flow),
+        match &self.input.subject {
+            Subject::Request => outcome(run, value),
+            Subject::Connection(_) => flow_decision(value).map(Outcome::Flow),
+            Subject::Message(_) => message_verdict(value).map(Outcome::Message),
         }
     }
 
@@ -330,4 +340,22 @@ fn flow_decision(value: &Dynamic) -> Result<FlowDecision, Box<EvalAltResult>> {
         let what = if what == "text" { String::from("another text") } else { format!("a {what}") };
         thrown(format!("{ON_CONNECT} returned {what}: return \"judge\", \"pass\" or deny(..)"))
     })
+}
+
+/// What a script decided about a message. Nothing at all lets it pass.
+fn message_verdict(value: &Dynamic) -> Result<MessageVerdict, Box<EvalAltResult>> {
+    if value.is_unit() {
+        return Ok(MessageVerdict::Pass);
+    }
+    if let Ok(goes_on) = value.as_bool() {
+        return Ok(if goes_on { MessageVerdict::Pass } else { MessageVerdict::Drop });
+    }
+    if let Some(text) = value.read_lock::<ImmutableString>() {
+        return Ok(MessageVerdict::Replace(MessageContent::Text(text.as_str().into())));
+    }
+    if let Some(blob) = value.read_lock::<Blob>() {
+        return Ok(MessageVerdict::Replace(MessageContent::Binary(blob.0.clone())));
+    }
+    let what = kind_of(value);
+    Err(thrown(format!("{ON_MESSAGE} returned a {what}: return true, false, a text, a blob or deny(..)")))
 }

@@ -17,6 +17,7 @@ mod program;
 mod reference;
 mod run;
 mod script;
+mod socket;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -43,6 +44,7 @@ pub use placeholder::Placeholders;
 pub use program::{Entry, Exports, Program, ProgramKind};
 pub use reference::handler_reference;
 pub use script::{Script, ScriptProblem};
+pub use socket::{MessageContent, MessageDirection, MessageVerdict, SocketMessage};
 
 use crate::host::{Authority, Scheme};
 use crate::secret::SecretName;
@@ -90,6 +92,16 @@ impl HandlerAction {
             Self::Deny(_) => None,
         }
     }
+
+    /// Whether it is asked about each message of the WebSockets that it lets through.
+    #[must_use]
+    pub fn judges_messages(&self) -> bool {
+        match self {
+            Self::Script(script) => script.has_on_message(),
+            Self::Program(program) => program.judges_messages,
+            Self::Deny(_) => false,
+        }
+    }
 }
 
 /// What `env` offers to every handler of a policy.
@@ -125,8 +137,21 @@ pub struct Identity {
     pub labels: BTreeMap<Box<str>, Box<str>>,
 }
 
-/// A request of the workload's, as its handler begins with it; or, where `flow` is there, a connection
-/// that it opened.
+/// What a handler is asked about.
+#[derive(Clone, Debug, Default)]
+pub enum Subject {
+    /// A request.
+    #[default]
+    Request,
+    /// A connection, before there is a request: the method is then CONNECT, the scheme says whether it begins
+    /// with TLS, the path is `/`, and there are neither headers nor a body.
+    Connection(FlowFacts),
+    /// A message of a WebSocket: the rest is of the request that opened it, without headers and body.
+    Message(SocketMessage),
+}
+
+/// A request of the workload's, as its handler begins with it; or what stands in its place, which `subject`
+/// says.
 #[derive(Clone, Debug)]
 pub struct HandlerInput {
     /// The method.
@@ -155,8 +180,6 @@ pub struct HandlerInput {
     pub version: Version,
     /// When the handler begins: what `now()` says.
     pub now: SystemTime,
-    /// What is known of the connection, where the handler is asked about one before there is a request:
-    /// the method is then CONNECT, the scheme says whether it begins with TLS, the path is `/`, and there
-    /// are neither headers nor a body. `None` for a request.
-    pub flow: Option<FlowFacts>,
+    /// What the handler is asked about.
+    pub subject: Subject,
 }

@@ -29,6 +29,8 @@ pub struct Program {
     pub content: Content,
     /// Which of its entries is run.
     pub entry: Entry,
+    /// Whether it offers [`Entry::Message`] beside.
+    pub judges_messages: bool,
 }
 
 /// What a program offers to be bound. Also what it is told to run.
@@ -42,6 +44,9 @@ pub enum Entry {
     Named(Box<str>),
     /// `onConnect`, or `on-connect` of a component: for connections, before there is a request.
     Connect,
+    /// `onMessage`, or `on-message` of a component: for the messages of each WebSocket that one of its
+    /// handlers of requests lets through. Never bound by itself.
+    Message,
 }
 
 /// What is known of a program once it has been loaded.
@@ -51,6 +56,17 @@ pub struct Exports {
     pub entries: Vec<Entry>,
     /// Whether it cannot run without the right to the bytes of secrets: it imports `reveal`.
     pub needs_reveal: bool,
+}
+
+impl Exports {
+    /// Whether there are messages to be asked about and no handler of requests, which alone lets WebSockets
+    /// through: the function would never be called.
+    #[must_use]
+    pub fn has_idle_messages(&self) -> bool {
+        let lets_through =
+            |entry: &Entry| matches!(entry, Entry::Outbound | Entry::ByHost(_) | Entry::Named(_));
+        self.entries.contains(&Entry::Message) && !self.entries.iter().any(lets_through)
+    }
 }
 
 impl ProgramKind {
@@ -80,24 +96,25 @@ impl Program {
     #[must_use]
     pub fn new(file: &str, kind: ProgramKind, content: Content) -> Self {
         let version = content.digest().short();
-        Self { file: file.into(), version, kind, content, entry: Entry::Outbound }
+        Self { file: file.into(), version, kind, content, entry: Entry::Outbound, judges_messages: false }
     }
 
-    /// Another entry of the same program.
+    /// Another entry of the same program, which offers these.
     #[must_use]
-    pub fn with_entry(&self, entry: Entry) -> Self {
-        Self { entry, ..self.clone() }
+    pub fn with_entry(&self, entry: Entry, exports: &Exports) -> Self {
+        Self { entry, judges_messages: exports.entries.contains(&Entry::Message), ..self.clone() }
     }
 }
 
 impl fmt::Display for Entry {
-    /// As programs are told: `outbound`, `byHost:PATTERN`, `named:NAME`, `connect`.
+    /// As programs are told: `outbound`, `byHost:PATTERN`, `named:NAME`, `connect`, `message`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Outbound => formatter.write_str("outbound"),
             Self::ByHost(pattern) => write!(formatter, "byHost:{pattern}"),
             Self::Named(name) => write!(formatter, "named:{name}"),
             Self::Connect => formatter.write_str("connect"),
+            Self::Message => formatter.write_str("message"),
         }
     }
 }
@@ -109,6 +126,7 @@ impl Entry {
         match text.split_once(':') {
             None if text == "outbound" => Some(Self::Outbound),
             None if text == "connect" => Some(Self::Connect),
+            None if text == "message" => Some(Self::Message),
             Some(("byHost", pattern)) => Some(Self::ByHost(pattern.into())),
             Some(("named", name)) => Some(Self::Named(name.into())),
             _ => None,

@@ -35,9 +35,12 @@ mod tests {
         for entry in examples {
             let written = match entry.signature.split_once('.') {
                 Some(("flow", _)) => "on_connect(flow, env, ctx)",
+                Some(("message", _)) => "on_message(message, env, ctx)",
                 _ => "outbound(request, env, ctx)",
             };
-            let script = format!("fn {written} {{ {} }}", entry.example);
+            let outbound = "fn outbound(request, env, ctx) { fetch(request) }";
+            let rest = if written.starts_with("on_message") { outbound } else { "" };
+            let script = format!("fn {written} {{ {} }} {rest}", entry.example);
             Script::compile("example.rhai", script.as_bytes(), &limits)
                 .unwrap_or_else(|problem| panic!("{}: {problem:?}", entry.signature));
         }

@@ -16,11 +16,17 @@ use super::{HandlerFault, HandlerLimits};
 pub(super) const OUTBOUND: &str = "outbound";
 /// The function for connections.
 pub(super) const ON_CONNECT: &str = "on_connect";
-/// Both, and how each is written. A script has one of them at least.
-const ENTRY_POINTS: [(&str, &str); 2] =
-    [(OUTBOUND, "fn outbound(request, env, ctx)"), (ON_CONNECT, "fn on_connect(flow, env, ctx)")];
+/// The function for messages of the WebSockets that the one for requests lets through.
+pub(super) const ON_MESSAGE: &str = "on_message";
+/// All of them, and how each is written. A script has one of the first two at least.
+const ENTRY_POINTS: [(&str, &str); 3] = [
+    (OUTBOUND, "fn outbound(request, env, ctx)"),
+    (ON_CONNECT, "fn on_connect(flow, env, ctx)"),
+    (ON_MESSAGE, "fn on_message(message, env, ctx)"),
+];
 
-/// A script with the function `outbound(request, env, ctx)`, or `on_connect(flow, env, ctx)`, or both.
+/// A script with the function `outbound(request, env, ctx)`, and `on_message(message, env, ctx)` beside it if
+/// it wants; or `on_connect(flow, env, ctx)`; or all of them.
 pub struct Script {
     pub(super) file: Box<str>,
     pub(super) version: Box<str>,
@@ -86,10 +92,20 @@ impl Script {
         has(&self.tree, ON_CONNECT)
     }
 
+    /// Whether it has the function for messages.
+    #[must_use]
+    pub fn has_on_message(&self) -> bool {
+        has(&self.tree, ON_MESSAGE)
+    }
+
     /// What it offers, in the words of programs.
     #[must_use]
     pub fn entries(&self) -> Vec<Offered> {
-        let offered = [(self.has_outbound(), Offered::Outbound), (self.has_on_connect(), Offered::Connect)];
+        let offered = [
+            (self.has_outbound(), Offered::Outbound),
+            (self.has_on_connect(), Offered::Connect),
+            (self.has_on_message(), Offered::Message),
+        ];
         offered.into_iter().filter_map(|(is_there, entry)| is_there.then_some(entry)).collect()
     }
 
@@ -206,10 +222,17 @@ impl<'text> Source<'text> {
                 ));
             }
         }
+        let [(name, written), ..] = ENTRY_POINTS;
+        if has(tree, ON_MESSAGE) && !has(tree, OUTBOUND) {
+            return Err(self.problem_at_function(
+                ON_MESSAGE,
+                format!("`{ON_MESSAGE}` is there without `{OUTBOUND}`, which lets the WebSockets through"),
+                format!("write {written} {{ fetch(request) }} beside it"),
+            ));
+        }
         if ENTRY_POINTS.iter().any(|(name, _)| has(tree, name)) {
             return Ok(());
         }
-        let [(name, written), _] = ENTRY_POINTS;
         Err(ScriptProblem {
             message: format!("there is no function `{name}`"),
             at: 0..0,

@@ -4,6 +4,7 @@ mod abuse;
 mod api;
 mod connections;
 mod loading;
+mod messages;
 mod replay;
 mod secrets;
 
@@ -62,7 +63,7 @@ fn input() -> HandlerInput {
         tls: Some("TLSv1_3"),
         version: Version::HTTP_11,
         now: UNIX_EPOCH + Duration::from_millis(1_709_251_199_001),
-        flow: None,
+        subject: Subject::Request,
     }
 }
 

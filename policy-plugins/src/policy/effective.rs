@@ -270,7 +270,8 @@ fn shown(handler: &BoundHandler) -> String {
         Some(params) if !params.is_empty() => format!(", params {}", handler.params),
         _ => String::new(),
     };
-    format!("{} ({entry}{file}, version {version}{params})", handler.name)
+    let messages = if handler.action.judges_messages() { ", asked about messages" } else { "" };
+    format!("{} ({entry}{file}, version {version}{messages}{params})", handler.name)
 }
 
 #[cfg(test)]

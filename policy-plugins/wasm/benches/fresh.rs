@@ -14,7 +14,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use sluicegate_policy::{
     Answer, Authority, BindingKind, BoundHandler, Effect, Entry, Environment, HandlerAction, HandlerInput,
-    HandlerLimits, Identity, Program, ProgramKind, Scheme, SecretName, Step,
+    HandlerLimits, Identity, Program, ProgramKind, Scheme, SecretName, Step, Subject,
 };
 use sluicegate_wasm::{Begin, LoadedProgram, Programs};
 
@@ -149,7 +149,7 @@ impl Bench {
             tls: Some("TLSv1_3"),
             version: Version::HTTP_11,
             now: SystemTime::UNIX_EPOCH,
-            flow: None,
+            subject: Subject::Request,
         }
     }
 }

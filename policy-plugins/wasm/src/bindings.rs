@@ -55,6 +55,28 @@ pub(crate) mod connection {
     });
 }
 
+/// A handler of messages that is a component, with the same imports.
+pub(crate) mod message {
+    wasmtime::component::bindgen!({
+        path: "../wit/policy.wit",
+        world: "message-handler",
+        imports: { default: trappable },
+        exports: { default: async },
+        with: {
+            "sluicegate:policy/http": crate::bindings::component::sluicegate::policy::http,
+            "sluicegate:policy/context": crate::bindings::component::sluicegate::policy::context,
+            "sluicegate:policy/secrets": crate::bindings::component::sluicegate::policy::secrets,
+            "sluicegate:policy/kv": crate::bindings::component::sluicegate::policy::kv,
+            "sluicegate:policy/objects": crate::bindings::component::sluicegate::policy::objects,
+            "sluicegate:policy/approval": crate::bindings::component::sluicegate::policy::approval,
+            "sluicegate:policy/log": crate::bindings::component::sluicegate::policy::log,
+            "sluicegate:policy/clock": crate::bindings::component::sluicegate::policy::clock,
+            "sluicegate:policy/random": crate::bindings::component::sluicegate::policy::random,
+            "sluicegate:policy/digest": crate::bindings::component::sluicegate::policy::digest,
+        },
+    });
+}
+
 /// The engine of JavaScript handlers, with the same imports.
 pub(crate) mod engine {
     wasmtime::component::bindgen!({
@@ -64,6 +86,7 @@ pub(crate) mod engine {
         exports: { default: async | store },
         with: {
             "sluicegate:policy/connection": crate::bindings::connection::sluicegate::policy::connection,
+            "sluicegate:policy/websocket": crate::bindings::message::sluicegate::policy::websocket,
             "sluicegate:policy": crate::bindings::component::sluicegate::policy,
         },
     });

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sluicegate_policy::{Entry, FlowDecision, Outcome, Step};
+use sluicegate_policy::{Entry, FlowDecision, HandlerFault, MessageVerdict, Outcome, Step};
 use tokio::sync::oneshot;
 use wasmtime::component::{InstancePre, Resource};
 use wasmtime::{Result, Store, UpdateDeadline};
@@ -11,6 +11,8 @@ use crate::bindings::component::{RevealingHandler, RevealingHandlerPre};
 use crate::bindings::connection::sluicegate::policy::connection::Decision;
 use crate::bindings::connection::{ConnectionHandler, ConnectionHandlerPre};
 use crate::bindings::engine::EnginePre;
+use crate::bindings::message::sluicegate::policy::websocket::Verdict;
+use crate::bindings::message::{MessageHandler, MessageHandlerPre};
 use crate::bindings::policy::http::Error;
 use crate::engine::Machine;
 use crate::host::{Refused, Response};
@@ -38,12 +40,15 @@ pub(crate) struct ComponentCode {
     pub(crate) requests: Option<RevealingHandlerPre<State>>,
     /// Where it exports `on-connect`.
     pub(crate) connections: Option<ConnectionHandlerPre<State>>,
+    /// Where it exports `on-message`.
+    pub(crate) messages: Option<MessageHandlerPre<State>>,
 }
 
 /// What an entry returned.
 enum Returned {
     Response(Resource<Response>),
     Decision(Decision),
+    Verdict(Verdict),
 }
 
 /// What a request needs to run.
@@ -69,6 +74,7 @@ impl Job {
         let step = match returned {
             Ok(Ok(Returned::Response(response))) => answered(store.data_mut(), &meter, &file, response),
             Ok(Ok(Returned::Decision(decision))) => Step::Done(Outcome::Flow(decision.into())),
+            Ok(Ok(Returned::Verdict(verdict))) => judged(store.data(), &file, verdict.into()),
             Ok(Err(error)) => problem::returned(store.data(), &file, error),
             Err(error) => problem::trapped(store.data(), &meter, &file, &error),
         };
@@ -92,10 +98,13 @@ pub(crate) fn store(machine: &Machine, meter: &Arc<Meter>, state: State) -> Stor
 
 /// Calls what an entry stands for.
 async fn call(store: &mut Store<State>, code: &Code, entry: &Entry) -> Result<Result<Returned, Error>> {
-    if *entry == Entry::Connect {
-        return Ok(on_connect(store, code).await?.map(Returned::Decision));
-    }
-    Ok(outbound(store, code, entry).await?.map(Returned::Response))
+    Ok(match entry {
+        Entry::Connect => on_connect(store, code).await?.map(Returned::Decision),
+        Entry::Message => on_message(store, code).await?.map(Returned::Verdict),
+        Entry::Outbound | Entry::ByHost(_) | Entry::Named(_) => {
+            outbound(store, code, entry).await?.map(Returned::Response)
+        }
+    })
 }
 
 async fn on_connect(store: &mut Store<State>, code: &Code) -> Result<Result<Decision, Error>> {
@@ -109,6 +118,21 @@ async fn on_connect(store: &mut Store<State>, code: &Code) -> Result<Result<Deci
         Code::JavaScript(code) => {
             let instance = code.instantiate_async(&mut *store).await?;
             store.run_concurrent(async |store| instance.call_on_connect(store, flow).await).await?
+        }
+    }
+}
+
+async fn on_message(store: &mut Store<State>, code: &Code) -> Result<Result<Verdict, Error>> {
+    let message = store.data().message()?;
+    match code {
+        Code::Component(code) => {
+            let code = code.messages.as_ref().ok_or_else(|| not_exported("on-message"))?;
+            let instance = code.instantiate_async(&mut *store).await?;
+            instance.call_on_message(store, &message).await
+        }
+        Code::JavaScript(code) => {
+            let instance = code.instantiate_async(&mut *store).await?;
+            store.run_concurrent(async |store| instance.call_on_message(store, message).await).await?
         }
     }
 }
@@ -155,6 +179,10 @@ pub(crate) async fn try_out(store: &mut Store<State>, code: &Code) -> Result<Res
                 ConnectionHandler::new(&mut *store, &instance)?;
                 offered.push(Entry::Connect.to_string());
             }
+            if code.messages.is_some() {
+                MessageHandler::new(&mut *store, &instance)?;
+                offered.push(Entry::Message.to_string());
+            }
             Ok(Ok(offered))
         }
         Code::JavaScript(code) => {
@@ -172,6 +200,17 @@ fn answered(state: &mut State, meter: &Meter, file: &str, response: Resource<Res
         Ok(response) => Step::Done(Outcome::Respond(response)),
         Err(Refused::Told(error)) => problem::returned(state, file, error),
         Err(Refused::Ended(error)) => problem::trapped(state, meter, file, &error),
+    }
+}
+
+/// A secret has no way into a message: what stands for one is worth nothing there.
+fn judged(state: &State, file: &str, verdict: MessageVerdict) -> Step {
+    match &verdict {
+        MessageVerdict::Replace(content) if state.holds_secret(content.bytes()) => {
+            let message = "a secret cannot be put into a message";
+            problem::failed(file, HandlerFault::Threw, message)
+        }
+        _ => Step::Done(Outcome::Message(verdict)),
     }
 }
 

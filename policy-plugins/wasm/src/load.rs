@@ -11,6 +11,7 @@ use wasmtime::component::{Component, InstancePre, Linker};
 use crate::bindings::component::RevealingHandlerPre;
 use crate::bindings::connection::ConnectionHandlerPre;
 use crate::bindings::engine::EnginePre;
+use crate::bindings::message::MessageHandlerPre;
 use crate::embedded::PREAMBLE;
 use crate::engine::Machine;
 use crate::host;
@@ -69,7 +70,7 @@ impl LoadedProgram {
         let entries = offered.iter().filter_map(|name| Entry::parse(name)).collect();
         let needs_reveal = imports.iter().any(|name| name.starts_with(REVEAL));
         let report = LoadReport { bytes, imports, compile_time: began.elapsed(), from_cache: false };
-        let exports = Exports { entries, needs_reveal };
+        let exports = checked(Exports { entries, needs_reveal }, ("on-message", "outbound"))?;
         Ok(Self { machine: Arc::clone(machine), code, source: None, exports, report })
     }
 
@@ -101,7 +102,7 @@ impl LoadedProgram {
             compile_time: began.elapsed(),
             from_cache: false,
         };
-        let exports = Exports { entries, needs_reveal: false };
+        let exports = checked(Exports { entries, needs_reveal: false }, ("onMessage", "outbound"))?;
         Ok(Self { machine: Arc::clone(machine), code, source: Some(source), exports, report })
     }
 
@@ -128,6 +129,15 @@ impl fmt::Debug for LoadedProgram {
     }
 }
 
+/// Refuses a function for messages that nobody would call: what was meant to be judged would pass.
+fn checked(exports: Exports, (messages, requests): (&str, &str)) -> Result<Exports, ScriptProblem> {
+    if !exports.has_idle_messages() {
+        return Ok(exports);
+    }
+    let message = format!("`{messages}` is there without `{requests}`, which lets the WebSockets through");
+    Err(whole(message, Some("offer a handler of requests beside it: one that fetches is enough")))
+}
+
 fn link(machine: &Machine, component: &Component) -> Result<(ComponentCode, Vec<String>), ScriptProblem> {
     let imports = imports(machine, component);
     check_imports(&imports)?;
@@ -148,13 +158,14 @@ fn exported(component: &Component, linked: InstancePre<State>) -> Result<Compone
     };
     let requests = has("outbound").then(|| RevealingHandlerPre::new(linked.clone())).transpose();
     let connections = has("on-connect").then(|| ConnectionHandlerPre::new(linked.clone())).transpose();
-    match (requests.map_err(misfit)?, connections.map_err(misfit)?) {
-        (None, None) => {
+    let messages = has("on-message").then(|| MessageHandlerPre::new(linked.clone())).transpose();
+    match (requests.map_err(misfit)?, connections.map_err(misfit)?, messages.map_err(misfit)?) {
+        (None, None, None) => {
             let help = "build it for the world sluicegate:policy/handler of wit/policy.wit and export \
                         `outbound`, or for connection-handler and export `on-connect`";
             Err(whole("the component exports no handler: neither `outbound` nor `on-connect`", Some(help)))
         }
-        (requests, connections) => Ok(ComponentCode { linked, requests, connections }),
+        (requests, connections, messages) => Ok(ComponentCode { linked, requests, connections, messages }),
     }
 }
 

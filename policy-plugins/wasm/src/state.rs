@@ -8,7 +8,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Version};
 use sluicegate_policy::{
     Answer, Authority, BodyHandle, BoundHandler, Effect, Environment, HandlerAction, HandlerFault,
-    HandlerInput, HandlerResponse, Host, LogLine, Placeholders, Scheme,
+    HandlerInput, HandlerResponse, Host, LogLine, Placeholders, Scheme, Subject,
 };
 use tokio::sync::mpsc;
 use wasmtime::component::{Resource, ResourceTable, ResourceTableError};
@@ -337,6 +337,6 @@ fn no_request() -> HandlerInput {
         tls: None,
         version: Version::HTTP_11,
         now: SystemTime::UNIX_EPOCH,
-        flow: None,
+        subject: Subject::Request,
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::handler_line::HandlerLine;
 use super::kind::{Kind, Protocol, Verdict};
+use super::message_tally::MessageTally;
 use super::text::{bound, bounded, mask_bounded};
 use crate::scrub::Scrubber;
 use crate::tap::Tap;
@@ -104,6 +105,8 @@ pub struct Entry {
     pub protocol: Option<Protocol>,
     /// The type of a DNS question, such as `AAAA`.
     pub question_type: Option<String>,
+    /// What became of the messages of a WebSocket, where a handler was asked about them.
+    pub messages: Option<Arc<MessageTally>>,
     /// How many alike events this one line stands for.
     pub count: Option<u64>,
     /// Knows the values that must not stand in the line: those that went out with the request, and may
@@ -263,6 +266,7 @@ impl Entry {
             complete: None,
             protocol: None,
             question_type: None,
+            messages: None,
             count: None,
             mask: None,
             kind,

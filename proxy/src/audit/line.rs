@@ -90,6 +90,7 @@ fn put_measures<M: SerializeMap>(map: &mut M, entry: &Entry) -> Result<(), M::Er
     put(map, "retries", entry.retries)?;
     put(map, "credentials", Some(&entry.credentials).filter(|names| !names.is_empty()))?;
     put(map, "complete", entry.complete)?;
+    put(map, "messages", entry.messages.as_deref())?;
     put(map, "count", entry.count)?;
     put(map, "records", entry.records)?;
     put(map, "torn_bytes", entry.torn_bytes)?;

@@ -14,6 +14,7 @@ mod file;
 mod handler_line;
 mod kind;
 mod line;
+mod message_tally;
 mod queue;
 mod record;
 mod text;
@@ -38,6 +39,7 @@ pub use entry::{
 };
 pub use handler_line::{FIELDS_LIMIT, MESSAGE_LIMIT};
 pub use kind::{Kind, Protocol, Verdict};
+pub use message_tally::MessageTally;
 pub use record::AuditRecord;
 
 use chain::Chain;

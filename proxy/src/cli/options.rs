@@ -71,7 +71,8 @@ pub(super) struct SealOptions {
     #[arg(long, value_name = "FILE")]
     pub(super) ca_file: Option<PathBuf>,
     /// Have the container trust the instance's CA: over its certificate bundles and Java stores go some that have
-    /// it too, until the gate ends. Nothing is written into the container
+    /// it too, until the gate ends. Nothing is written into the container, but for an empty folder in homes, where it
+    /// has NSS (Chromium)
     #[arg(long)]
     pub(super) trust: bool,
 }

@@ -276,14 +276,8 @@ impl Scratch {
         }
         trust::write(plan.files, &self.trust()).map_err(failed)?;
         let mut volumes = vec![volume(&self.trust(), Path::new(TRUST_FOLDER))];
-        for (file, over) in
-            self.over.as_deref().map_or(Ok(Vec::new()), trust::found_mounts).map_err(failed)?
-        {
-            if covered.iter().any(|folder| over.starts_with(folder)) {
-                tracing::warn!(file = %over.display(), "not from the image: it is left as it is");
-            } else {
-                volumes.push(volume(&file, &over));
-            }
+        if let Some(folder) = &self.over {
+            volumes.extend(found(folder, covered).map_err(failed)?);
         }
         let cleared = PROXY_VARIABLES.iter().map(|name| format!("{name}="));
         let variables = plan.set_env.into_iter().map(|(name, value)| format!("{name}={value}"));
@@ -292,6 +286,27 @@ impl Scratch {
         options.extend(cleared.chain(variables).map(|variable| option("env", Some(OsStr::new(&variable)))));
         Ok(options)
     }
+}
+
+/// The options by which the container has what was found to be mounted, but for what its own options cover.
+fn found(folder: &Path, covered: &[PathBuf]) -> io::Result<Vec<OsString>> {
+    let found = trust::Found::read(folder)?;
+    let is_covered = |over: &Path| covered.iter().any(|folder| over.starts_with(folder));
+    let mut options = Vec::new();
+    for (file, over) in found.mounts(folder) {
+        if is_covered(over) {
+            tracing::warn!(file = %over.display(), "not from the image: it is left as it is");
+        } else {
+            options.push(volume(&file, over));
+        }
+    }
+    // The engine would make them root's, and their users could not write there.
+    for folder in found.folders().filter(|folder| !is_covered(folder)) {
+        let mut memory = folder.as_os_str().to_owned();
+        memory.push(":size=64m,mode=1777");
+        options.push(option("tmpfs", Some(&memory)));
+    }
+    Ok(options)
 }
 
 /// The option by which a file or a folder is read in the container, there.

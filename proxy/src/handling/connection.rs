@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Version};
-use sluicegate_policy::{DenyReason, FlowDecision, FlowFacts, HandlerInput, Outcome, Refusal};
+use sluicegate_policy::{DenyReason, FlowDecision, FlowFacts, HandlerInput, Outcome, Refusal, Subject};
 
 use super::work::Work;
 use super::{Exchange, Halt, Handling, failed};
@@ -16,12 +16,8 @@ impl Exchange {
     /// Runs the handler on what is known of a connection. What comes back besides its decision says for
     /// the log who decided.
     pub async fn ask_about_connection(self, facts: FlowFacts) -> (Result<FlowDecision, Failure>, Box<Entry>) {
-        let mut entry = Box::<Entry>::default();
         let request_id = self.connection.gate.request_id();
-        entry.mask = self.generation.secrets.mask();
-        entry.handler = Some(Arc::from(&*self.handler.name));
-        entry.handler_version = self.handler.action.file_and_version().map(|(_, version)| Arc::from(version));
-        entry.request_id = Some(request_id.clone());
+        let entry = self.entry(&request_id);
         let input = self.connection_input(facts, request_id);
         // Without a record: nobody is answered, and the flow has one of its own.
         let mut handling = Handling { afterwards: Some(entry), ..Handling::new(self, Version::HTTP_11) };
@@ -34,6 +30,16 @@ impl Exchange {
             Err(failure) => Err(failure),
         };
         (decision, handling.afterwards.take().unwrap_or_default())
+    }
+
+    /// What stands for a record where nobody waits for an answer: who is asked, for the log.
+    pub(super) fn entry(&self, request_id: &str) -> Box<Entry> {
+        let mut entry = Box::<Entry>::default();
+        entry.mask = self.generation.secrets.mask();
+        entry.handler = Some(Arc::from(&*self.handler.name));
+        entry.handler_version = self.handler.action.file_and_version().map(|(_, version)| Arc::from(version));
+        entry.request_id = Some(request_id.to_owned());
+        entry
     }
 
     /// A connection in the words of a request: what it would be if it asked for a tunnel.
@@ -52,7 +58,7 @@ impl Exchange {
             tls: None,
             version: Version::HTTP_11,
             now: SystemTime::now(),
-            flow: Some(facts),
+            subject: Subject::Connection(facts),
         }
     }
 }

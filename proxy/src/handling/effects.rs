@@ -53,7 +53,7 @@ impl Handling {
 
     /// Why no request waits for this handler.
     fn nobody_to_answer(&self) -> &'static str {
-        if self.has_answered { "the workload was answered already" } else { "there is no request yet" }
+        if self.has_answered { "the workload was answered already" } else { "there is no request to answer" }
     }
 
     async fn ask(&mut self, reason: &str, patience: Duration) -> Performed {

@@ -109,6 +109,7 @@ impl Handling {
             head.extensions = self.extensions.clone();
         }
         sending.put_on(&mut head, record)?;
+        self.prepare_messages(&mut head)?;
         if outgoing.body == BodySource::Handle(BodyHandle::WORKLOAD) {
             record.share_request_bytes(self.entry().request_bytes_counter());
         } else {
@@ -117,6 +118,7 @@ impl Handling {
         let (body, progress) = self.body(outgoing.body, &sending, record)?;
         let body = body.tapped(outgoing.tap.map(|limit| record.tap_request(limit)));
         let answered = sending.send(Request::from_parts(head, body), &progress, record).await?;
+        self.check_messages(&answered)?;
         received(answered, &sending, record)
     }
 

@@ -8,6 +8,7 @@ mod bodies;
 mod connection;
 mod effects;
 mod fetch;
+mod message;
 mod upgrade;
 mod work;
 
@@ -20,6 +21,7 @@ use http::{Extensions, Method, Request, Response, Version};
 use sluicegate_policy::{
     Answer, Authority, BodyHandle, BodySource, BoundHandler, DenyReason, Edits, Effect, HandlerError,
     HandlerFault, HandlerInput, HandlerResponse, HeaderEdit, LogLevel, LogLine, Outcome, Refusal, Step,
+    Subject,
 };
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -179,7 +181,7 @@ impl Exchange {
             tls: record.tls,
             version: head.version,
             now: SystemTime::now(),
-            flow: None,
+            subject: Subject::Request,
         };
         let mut bodies = HashMap::new();
         if has_body {
@@ -346,9 +348,9 @@ impl Handling {
                     String::from("it says that it has answered, and has not; this is a bug in the gate");
                 return Err(self.fail(failed(why)));
             }
-            Outcome::Flow(_) => {
+            Outcome::Flow(_) | Outcome::Message(_) => {
                 let why = String::from(
-                    "it decided about a connection, and not this request; this is a bug in the gate",
+                    "it decided about something else, and not this request; this is a bug in the gate",
                 );
                 return Err(self.fail(failed(why)));
             }

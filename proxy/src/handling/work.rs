@@ -3,7 +3,9 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use sluicegate_policy::{Answer, Execution, HandlerAction, HandlerInput, LogLine, Patience, Step};
+use sluicegate_policy::{
+    Answer, Entry, Execution, HandlerAction, HandlerInput, LogLine, Patience, Step, Subject,
+};
 use sluicegate_wasm::{Begin, Running};
 use tokio::time::Instant;
 
@@ -34,12 +36,11 @@ impl Work {
         let Some(loaded) = generation.program(program) else {
             return Err(failed(format!("{} is not loaded; this is a bug in the gate", program.file)));
         };
-        let begin = Begin {
-            entry: program.entry.clone(),
-            bound: Arc::clone(handler),
-            environment: Arc::clone(environment),
-            input,
+        let entry = match &input.subject {
+            Subject::Message(_) => Entry::Message,
+            Subject::Request | Subject::Connection(_) => program.entry.clone(),
         };
+        let begin = Begin { entry, bound: Arc::clone(handler), environment: Arc::clone(environment), input };
         Ok(Self::Program(connection.gate.programs.run(loaded, begin)))
     }
 

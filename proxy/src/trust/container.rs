@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use sluicegate_certs::java_key_store;
 
-use super::{TrustError, extended, places, text};
+use super::{TrustError, extended, nss, places, text};
 use crate::capture::{self, CaptureError, Mount, Plan, TrustFile};
 use crate::folders;
 use crate::instance::InstanceError;
@@ -49,6 +49,8 @@ struct Search<'a> {
     namespace: &'a str,
     bundles: Vec<PathBuf>,
     java_stores: Vec<PathBuf>,
+    nss_libraries: Vec<PathBuf>,
+    homes: Vec<PathBuf>,
 }
 
 /// What it found.
@@ -56,6 +58,7 @@ struct Search<'a> {
 struct Inventory {
     bundles: Vec<Bundle>,
     java_stores: Vec<PathBuf>,
+    databases: Vec<nss::Database>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -68,6 +71,16 @@ struct Bundle {
 #[derive(Deserialize)]
 struct Placed {
     placed: usize,
+    warnings: Vec<String>,
+}
+
+/// What another container of the same image is to have.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub struct Found {
+    /// Files and folders, by their names beside this, and what they go over.
+    mounts: Vec<Mount>,
+    /// Folders that its users are to have for themselves, below which something of that is.
+    folders: Vec<PathBuf>,
 }
 
 impl Keeper {
@@ -96,7 +109,13 @@ impl Keeper {
     pub fn place(&mut self, namespace: &str, authority_pem: &str) -> Result<(), InstanceError> {
         let trust_dir =
             folders::runtime().map_err(|error| InstanceError::System("make the runtime folder", error))?;
-        let search = Search { namespace, bundles: places::bundles(), java_stores: places::java_stores() };
+        let search = Search {
+            namespace,
+            bundles: places::bundles(),
+            java_stores: places::java_stores(),
+            nss_libraries: places::nss_libraries(),
+            homes: places::homes(),
+        };
         // The helper begins with a byte.
         self.socket.get_mut().write_all(b"\n").map_err(silent)?;
         self.say(&search)?;
@@ -105,10 +124,14 @@ impl Keeper {
         if let Some(folder) = &self.folder {
             // It has nothing to take off.
             drop(self.child.kill().and_then(|()| self.child.wait()));
-            return leave(plan, folder).map_err(|error| InstanceError::System("write certificates", error));
+            return leave(plan, &inventory, folder)
+                .map_err(|error| InstanceError::System("write certificates", error));
         }
         self.say(&plan)?;
-        let Placed { placed } = self.answer()?;
+        let Placed { placed, warnings } = self.answer()?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
         tracing::debug!(placed, "the container trusts the gate");
         Ok(())
     }
@@ -142,25 +165,41 @@ impl Drop for Keeper {
 }
 
 /// Writes the plan's files, and then which go over what.
-fn leave(plan: Plan, folder: &Path) -> io::Result<()> {
+fn leave(plan: Plan, inventory: &Inventory, folder: &Path) -> io::Result<()> {
     super::write(plan.files, folder)?;
-    fs::write(folder.join(MOUNTS), serde_json::to_vec(&plan.mounts)?)
+    let missing = inventory.databases.iter().filter(|database| !database.is_there);
+    let mut folders: Vec<_> = missing.map(|database| database.folder.clone()).collect();
+    folders.retain(|folder| plan.mounts.iter().any(|mount| mount.over.starts_with(folder)));
+    let found = Found { mounts: plan.mounts, folders };
+    fs::write(folder.join(MOUNTS), serde_json::to_vec(&found)?)
 }
 
-/// What a keeper with this folder has found: each file, and which of the container's it goes over.
-///
-/// # Errors
-/// There is nothing yet, or something else.
-pub fn found_mounts(folder: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
-    let mounts: Vec<Mount> = serde_json::from_slice(&fs::read(folder.join(MOUNTS))?)?;
-    Ok(mounts.into_iter().map(|mount| (folder.join(mount.file), mount.over)).collect())
+impl Found {
+    /// What a keeper with this folder has found.
+    ///
+    /// # Errors
+    /// There is nothing yet, or something else.
+    pub fn read(folder: &Path) -> io::Result<Self> {
+        Ok(serde_json::from_slice(&fs::read(folder.join(MOUNTS))?)?)
+    }
+
+    /// Each file or folder below `folder`, and which of the container's it goes over.
+    pub fn mounts<'a>(&'a self, folder: &'a Path) -> impl Iterator<Item = (PathBuf, &'a Path)> {
+        self.mounts.iter().map(|mount| (folder.join(&mount.file), &*mount.over))
+    }
+
+    /// Folders that the container's users are to have for themselves.
+    pub fn folders(&self) -> impl Iterator<Item = &Path> {
+        self.folders.iter().map(PathBuf::as_path)
+    }
 }
 
 fn silent(error: io::Error) -> InstanceError {
     InstanceError::Capture(CaptureError::Silent(error))
 }
 
-/// What goes over what: each bundle with the authority after it, and one store of the first for every Java.
+/// What goes over what: each bundle with the authority after it, one store of the first for every Java, and what
+/// NSS reads in each home.
 fn plan(inventory: &Inventory, authority_pem: &str) -> Result<Plan, TrustError> {
     let mut plan = Plan::default();
     let first = inventory.bundles.first().ok_or(TrustError::NoBundle)?;
@@ -182,6 +221,7 @@ fn plan(inventory: &Inventory, authority_pem: &str) -> Result<Plan, TrustError> 
         let over = inventory.java_stores.iter().cloned();
         plan.mounts.extend(over.map(|over| Mount { file: name.clone(), over }));
     }
+    nss::extend(&mut plan, &inventory.databases, authority_pem)?;
     Ok(plan)
 }
 
@@ -212,6 +252,7 @@ mod tests {
                 bundle("/c", system.trim_end()),
             ],
             java_stores: vec!["/j".into(), "/k".into()],
+            databases: Vec::new(),
         };
         let plan = plan(&inventory, &ours).unwrap();
         let content = |over: &str| {
@@ -235,7 +276,7 @@ mod tests {
     #[test]
     fn t06_a_bundle_that_java_cannot_have_is_an_error() {
         let broken = "-----BEGIN CERTIFICATE-----\nA!ID\n-----END CERTIFICATE-----\n";
-        let mut inventory = Inventory { bundles: vec![bundle("/a", broken)], java_stores: Vec::new() };
+        let mut inventory = Inventory { bundles: vec![bundle("/a", broken)], ..Inventory::default() };
         assert!(plan(&inventory, &authority()).is_ok());
         inventory.java_stores.push("/j".into());
         assert!(matches!(plan(&inventory, &authority()), Err(TrustError::Java { .. })));

@@ -63,6 +63,12 @@ const PYTHON_PREFIXES: [&str; 14] = [
 const PYTHON_BUNDLES: [&str; 3] =
     ["certifi/cacert.pem", "pip/_vendor/certifi/cacert.pem", "botocore/cacert.pem"];
 
+/// Where distributions have the library of NSS, which Chromium and Chrome use: Debian, Fedora, Alpine and Arch.
+const NSS_LIBRARIES: [&str; 3] = ["/usr/lib/*/libnss3.so", "/usr/lib64/libnss3.so", "/usr/lib/libnss3.so"];
+
+/// Homes of users.
+const HOMES: [&str; 2] = ["/root", "/home/*"];
+
 /// Where a container may have bundles, those of distributions first. A `*` stands for any part of a name.
 pub(crate) fn bundles() -> Vec<PathBuf> {
     let system = SYSTEM_BUNDLES.iter().map(PathBuf::from);
@@ -80,4 +86,14 @@ pub(crate) fn java_stores() -> Vec<PathBuf> {
         .iter()
         .flat_map(|home| JAVA_STORES.iter().map(move |store| PathBuf::from(home).join(store)));
     system.chain(own).collect()
+}
+
+/// Where it may have the library of NSS.
+pub(crate) fn nss_libraries() -> Vec<PathBuf> {
+    NSS_LIBRARIES.iter().map(PathBuf::from).collect()
+}
+
+/// Where its users' homes may be.
+pub(crate) fn homes() -> Vec<PathBuf> {
+    HOMES.iter().map(PathBuf::from).collect()
 }

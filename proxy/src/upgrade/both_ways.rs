@@ -6,6 +6,7 @@
 
 use std::future::pending;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,13 +16,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 
 use super::frames::{Frames, close_frame};
+use super::messages::Stop;
 
 /// What is in flight each way, in bytes: a TLS record.
-const BUFFER_BYTES: usize = 16 * 1024;
+pub(super) const BUFFER_BYTES: usize = 16 * 1024;
 
 /// How long both sides have to see the Close frame of a WebSocket that is ended from here, and to answer
 /// it: what is left of a frame on its way is sent within it too.
-const FAREWELL_DEADLINE: Duration = Duration::from_secs(1);
+pub(super) const FAREWELL_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Why it ended.
 #[derive(Debug)]
@@ -34,6 +36,21 @@ pub(super) enum Ending {
     Idle,
     /// A newer policy does not let it go on.
     Refused,
+    /// A message was refused, could not be judged, or was none.
+    Stopped(Box<Stop>),
+}
+
+impl Ending {
+    /// The code of the Close frame that ends a WebSocket so (RFC 6455 section 7.4.1 and IANA's registry): going
+    /// away; or service restart, which has clients connect again and be judged anew; or what the message came
+    /// to.
+    pub(super) fn code(&self) -> u16 {
+        match self {
+            Self::Idle => 1001,
+            Self::Done | Self::Broken(_) | Self::Refused => 1012,
+            Self::Stopped(stop) => stop.code,
+        }
+    }
 }
 
 /// On what terms bytes pass.
@@ -66,28 +83,40 @@ where
     let there = Way::new(from_workload, to_upstream, (&terms.sent, told.clone()), true);
     let back = Way::new(from_upstream, to_workload, (&terms.received, told), false);
     let both = async { tokio::try_join!(there.pass(), back.pass()) };
-    let (mut both, mut refused) = (std::pin::pin!(both), std::pin::pin!(refused));
-    let total = || terms.sent.load(Ordering::Relaxed).wrapping_add(terms.received.load(Ordering::Relaxed));
-    let ending = loop {
-        let before = total();
-        tokio::select! {
-            ended = both.as_mut() => return ended.map_or_else(Ending::Broken, |_| Ending::Done),
-            () = refused.as_mut() => break Ending::Refused,
-            () = tokio::time::sleep(terms.idle) => {
-                if total() == before {
-                    break Ending::Idle;
-                }
-            }
-        }
+    let mut both = std::pin::pin!(both);
+    let refused = async {
+        refused.await;
+        Ending::Refused
     };
-    if terms.is_websocket {
-        // RFC 6455 section 7.4.1 and IANA's registry: going away; service restart, which has clients
-        // connect again and be judged anew.
-        farewell.send_replace(Some(if matches!(ending, Ending::Idle) { 1001 } else { 1012 }));
+    let ending = until_ended(both.as_mut(), terms, refused).await;
+    if terms.is_websocket && !matches!(ending, Ending::Done | Ending::Broken(_)) {
+        farewell.send_replace(Some(ending.code()));
         // Who does not answer in time has had the frame, or does not read.
         drop(tokio::time::timeout(FAREWELL_DEADLINE, both).await);
     }
     ending
+}
+
+/// Waits until both directions have ended, nothing has moved for too long, or `ended` says how it is to end.
+pub(super) async fn until_ended<T>(
+    mut both: Pin<&mut impl Future<Output = io::Result<T>>>,
+    terms: &Terms,
+    ended: impl Future<Output = Ending>,
+) -> Ending {
+    let mut ended = std::pin::pin!(ended);
+    let total = || terms.sent.load(Ordering::Relaxed).wrapping_add(terms.received.load(Ordering::Relaxed));
+    loop {
+        let before = total();
+        tokio::select! {
+            done = both.as_mut() => return done.map_or_else(Ending::Broken, |_| Ending::Done),
+            ending = ended.as_mut() => return ending,
+            () = tokio::time::sleep(terms.idle) => {
+                if total() == before {
+                    return Ending::Idle;
+                }
+            }
+        }
+    }
 }
 
 /// One direction.
@@ -167,11 +196,11 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Way<'a, R, W> {
     }
 }
 
-/// The code to end with, once there is one.
-async fn farewell(told: &mut watch::Receiver<Option<u16>>) -> u16 {
-    let code = told.wait_for(Option::is_some).await.ok().and_then(|code| *code);
-    match code {
-        Some(code) => code,
+/// What to end with, once that is known.
+pub(super) async fn farewell<T: Clone>(told: &mut watch::Receiver<Option<T>>) -> T {
+    let last = told.wait_for(Option::is_some).await.ok().and_then(|last| last.clone());
+    match last {
+        Some(last) => last,
         None => pending().await,
     }
 }

@@ -2,7 +2,7 @@
 //! WebSocket. Pure; reads no payload.
 
 /// The longest head of a frame: two bytes, eight of length, four of mask.
-const HEAD_BYTES_MAX: usize = 14;
+pub(super) const HEAD_BYTES_MAX: usize = 14;
 
 /// Follows the frames of one direction.
 #[derive(Debug, Default)]

@@ -43,12 +43,26 @@ impl Ground {
             || (self.holds(policy) && policy.admits_fetch(scheme, authority).is_ok())
     }
 
+    /// The handler that let the connection through, as this policy binds it; none where another one, or nobody,
+    /// is in charge.
+    pub(super) fn handler_in<'policy>(&self, policy: &'policy Policy) -> Option<&'policy Arc<BoundHandler>> {
+        match policy.decide(&self.facts()).verdict {
+            Verdict::Handle(new, _) => {
+                self.handler.as_ref().is_some_and(|old| old.is_same_as(new)).then_some(new)
+            }
+            Verdict::Forward(_) | Verdict::Refuse(_) | Verdict::Respond(_) => None,
+        }
+    }
+
+    fn facts(&self) -> RequestFacts<'_> {
+        let Self { scheme, authority, method, path, carries_dns, .. } = self;
+        RequestFacts { scheme: *scheme, authority, method, path, carries_dns: *carries_dns }
+    }
+
     /// Whether the same request would be let through without a word from anybody who was not asked: a
     /// handler that is another one now, or a person.
     fn holds(&self, policy: &Policy) -> bool {
-        let Self { scheme, authority, method, path, carries_dns, .. } = self;
-        let facts = RequestFacts { scheme: *scheme, authority, method, path, carries_dns: *carries_dns };
-        let decision = policy.decide(&facts);
+        let decision = policy.decide(&self.facts());
         if decision.ask.is_some() && !self.was_asked {
             return false;
         }

@@ -2,31 +2,36 @@
 //!
 //! **Invariant:** bytes pass only after the upstream's 101 to the protocol that was asked for. What the
 //! workload sends before waits, and is then either bytes of that protocol or the next request, never
-//! both.
+//! both. Where the handler in charge judges messages, only whole messages pass that it lets pass.
 
 mod both_ways;
 mod frames;
 mod ground;
 mod handshake;
+mod judge;
 mod leaving;
+mod messages;
 mod pipe;
 mod reset;
 
 use std::sync::Arc;
 
+use http::header::SEC_WEBSOCKET_PROTOCOL;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, request, response};
-use sluicegate_policy::{Authority, DenyReason, Refusal, Scheme};
+use sluicegate_policy::{Authority, DenyReason, HandlerInput, Refusal, Scheme};
 
 use crate::activity::Active;
 use crate::audit::AuditRecord;
 use crate::body::ResponseBody;
 use crate::exchange::Connection;
 use crate::generation::Generation;
+use crate::handling::Exchange;
 use crate::hop;
 use crate::upstream::UpstreamError;
 
 pub use ground::Ground;
 use handshake::Extended;
+use judge::Judge;
 use leaving::Leaving;
 use pipe::Pipe;
 
@@ -47,6 +52,8 @@ pub struct Granted {
     upstream: Leaving,
     /// Who has.
     to: (Scheme, Authority),
+    /// Who is asked about each message, if anybody is.
+    judge: Option<Arc<Judge>>,
 }
 
 /// Makes a request out of an extended CONNECT for a WebSocket (RFC 8441 section 5); to be done before
@@ -142,11 +149,21 @@ impl Asked {
             .map_err(UpstreamError::Upgrade)?;
         let upstream = Leaving::take(&mut response.extensions);
         let upstream = upstream.ok_or(UpstreamError::Upgrade("its connection cannot be taken over"))?;
-        Ok(Some(Granted { asked, upstream, to }))
+        Ok(Some(Granted { asked, upstream, to, judge: None }))
     }
 }
 
 impl Granted {
+    /// Has the handler of this exchange asked about each message. `input` is what it is told besides; the
+    /// subprotocol is that of the answer.
+    #[must_use]
+    pub fn judged(self, exchange: Exchange, input: HandlerInput, answer: &HeaderMap) -> Self {
+        let subprotocol = answer.get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
+        let ground = Arc::clone(&self.asked.ground);
+        let judge = Judge::new(exchange, (input, subprotocol.map(Box::from)), ground);
+        Self { judge: Some(Arc::new(judge)), ..self }
+    }
+
     /// The answer to the workload. Once that is with it, bytes pass, and the records are written when
     /// they have.
     pub fn pass(
@@ -158,6 +175,7 @@ impl Granted {
     ) -> Response<ResponseBody> {
         handshake::for_workload(&mut head, &self.asked.protocol, self.asked.extended.is_some());
         record.status = Some(head.status.as_u16());
+        record.messages = self.judge.as_ref().map(|judge| judge.tally());
         for record in fetch.iter_mut().chain([&mut record]) {
             record.complete = Some(false);
         }

@@ -8,11 +8,12 @@ use tokio::time::timeout;
 
 use super::both_ways::{Ending, Terms, pass};
 use super::leaving::Left;
-use super::{Granted, handshake, reset};
+use super::{Granted, handshake, messages, reset};
 use crate::activity::Active;
 use crate::audit::AuditRecord;
 use crate::exchange::Connection;
 use crate::generation::Generation;
+use crate::respond;
 
 /// How long it may take until the 101 is with the workload: one that does not read it is given up.
 const HANDOVER_DEADLINE: Duration = Duration::from_secs(10);
@@ -38,6 +39,10 @@ impl Pipe {
             Ok(Ending::Idle) => Some(format!("nothing passed for {} s", self.idle.as_secs())),
             Ok(Ending::Refused) => {
                 Some(String::from("closed: a newer policy does not let this connection go on"))
+            }
+            Ok(Ending::Stopped(stop)) => {
+                respond::note(&stop.failure, &mut self.record);
+                Some(stop.to_string())
             }
             Err(error) => Some(format!("the connection was not there to be changed: {error}")),
         };
@@ -65,8 +70,16 @@ impl Pipe {
             fetch.share_request_bytes(Arc::clone(&terms.sent));
             fetch.share_response_bytes(Arc::clone(&terms.received));
         }
-        let ending = pass(&mut workload, &mut upstream, &terms, self.until_refused()).await;
-        let has_said_so = terms.is_websocket && matches!(ending, Ending::Idle | Ending::Refused);
+        let ending = match &self.granted.judge {
+            None => pass(&mut workload, &mut upstream, &terms, self.until_refused()).await,
+            // Boxed: most connections have nobody to ask, and shall not have the room for it.
+            Some(judge) => {
+                let (ends, terms) = ((&mut workload, &mut upstream), (&terms, &**judge));
+                Box::pin(messages::pass(ends, terms, self.until_refused())).await
+            }
+        };
+        let has_said_so =
+            terms.is_websocket && matches!(ending, Ending::Idle | Ending::Refused | Ending::Stopped(_));
         if !matches!(ending, Ending::Done) && !has_said_so {
             break_off(workload, upstream);
         }

@@ -79,6 +79,18 @@ impl Language {
         name
     }
 
+    /// The same for the handler of messages.
+    pub(crate) fn place_judging(self, world: &World) -> &'static str {
+        let (name, path) = match self {
+            Self::Rhai => ("handlers/message.rhai", "tests/e2e/conformance/handlers/on_message.rhai"),
+            Self::JavaScript => ("handlers/message.js", "tests/e2e/conformance/handlers/on_message.js"),
+            Self::Rust => ("handlers/rust-message.wasm", "target/guests/conformance-rust-message.wasm"),
+            Self::Python => ("handlers/python-message.wasm", "target/guests/conformance-python-message.wasm"),
+        };
+        world.file(name, self.read_file(path));
+        name
+    }
+
     /// The bytes of the conformance handler. Fails the test where it was not built.
     #[track_caller]
     pub(crate) fn read(self) -> Vec<u8> {

@@ -11,8 +11,11 @@ mod credentials;
 mod document;
 mod identity;
 mod kept;
+mod messages;
 mod others;
 mod scenarios;
+#[path = "../websocket/support.rs"]
+mod socket;
 mod stage;
 mod swap;
 mod table;

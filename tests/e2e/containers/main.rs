@@ -1,6 +1,7 @@
 //! Containers of real engines and runtimes: sealed by name and by hook.
 #![cfg(test)]
 
+mod cell;
 mod cni;
 mod compose;
 mod doctor;
@@ -8,8 +9,10 @@ mod engine_run;
 mod hook;
 mod keep_interface;
 mod names;
+mod nss;
 mod plain;
 mod probes;
 mod sidecar;
 mod support;
 mod trust;
+mod trust_programs;

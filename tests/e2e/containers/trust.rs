@@ -3,23 +3,18 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::time::Duration;
 
-use e2e::{Job, Running, World, wait_until};
+use e2e::{Running, World, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{Pid, mkfifo};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use crate::cell::{
+    BEGIN, BUNDLE, Cell, DEADLINE, NAME, assert_extended, assert_nothing_mounted_here, authority, put,
+};
 use crate::support::{ANSWER, Bundle, Docker, HOST, IMAGE, Yard, assert_complains, shown};
-
-/// The machine's own bundle: containers here have copies of it.
-const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
-const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
-/// How a gate's name is chosen where no engine has one.
-const NAME: &str = "cell";
-const DEADLINE: Duration = Duration::from_secs(20);
 
 /// How distributions lay out what programs trust, where each is told `$1` for its root. The machine's bundle is
 /// the first file, and the Java store, which has an old magic number and nothing else, the second.
@@ -96,82 +91,6 @@ impl Layout {
     }
 }
 
-/// Writes a file of a root file system's, which everybody may read.
-fn put(root: &str, path: &str, content: impl AsRef<[u8]>) {
-    let path = format!("{root}{path}");
-    fs::create_dir_all(Path::new(&path).parent().unwrap()).unwrap();
-    fs::write(&path, content).unwrap();
-    fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-}
-
-/// A process with the namespaces of a container: with files below a root of its own, or with the machine's.
-struct Cell<'yard, 'world> {
-    yard: &'yard Yard<'world>,
-    process: Running<'world>,
-}
-
-impl<'yard, 'world> Cell<'yard, 'world> {
-    fn new(yard: &'yard Yard<'world>, root: Option<&str>) -> Self {
-        let mut line = vec!["unshare", "--net", "--mount"];
-        line.extend(root.iter().flat_map(|root| ["--root", root]));
-        line.extend(["sleep", "3600"]);
-        let process = yard.job(line).spawn();
-        let comm = format!("/proc/{}/comm", process.pid());
-        wait_until("a process in its namespaces", DEADLINE, || {
-            fs::read_to_string(&comm).is_ok_and(|name| name.trim() == "sleep")
-        });
-        Self { yard, process }
-    }
-
-    fn pid(&self) -> String {
-        self.process.pid().to_string()
-    }
-
-    /// A command of its root's.
-    fn job(&self, command: &[&str]) -> Job<'world> {
-        let pid = self.pid();
-        let enter = ["nsenter", "--target", &pid, "--mount", "--net", "--root", "--wd"];
-        self.yard.job([&enter, command].concat())
-    }
-
-    fn read(&self, path: &str) -> String {
-        self.job(&["cat", path]).run().assert_success().stdout.clone()
-    }
-
-    fn attach(&self, options: &[&str]) -> Job<'world> {
-        let (target, policy) = (format!("pid:{}", self.pid()), self.yard.policy());
-        let line =
-            ["sluicegate", "attach", &target, "--policy", &policy, "--trust", "--json", "--name", NAME];
-        self.yard.job([&line, options].concat())
-    }
-
-    /// A gate that it trusts.
-    fn gate(&self) -> Running<'world> {
-        let mut gate = self.attach(&[]).spawn();
-        gate.wait_for_output("\"ready\"");
-        gate
-    }
-}
-
-/// The certificate of a gate's authority.
-fn authority(yard: &Yard<'_>, instance: &str) -> String {
-    yard.job(["sluicegate", "ca", "get", "--instance", instance]).run().assert_success().stdout.clone()
-}
-
-/// Fails unless this is what was there, with the authority after it and no other.
-#[track_caller]
-fn assert_extended(bundle: &str, before: &str, authority: &str) {
-    assert!(bundle.starts_with(before) && bundle.ends_with(authority), "{bundle}");
-    assert_eq!(bundle.matches(BEGIN).count(), before.matches(BEGIN).count() + 1);
-}
-
-/// Fails if anything of a gate's is mounted outside of containers.
-#[track_caller]
-fn assert_nothing_mounted_here() {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    assert!(!mounts.contains(" sluicegate "), "{mounts}");
-}
-
 fn asks() -> [String; 3] {
     ["curl".into(), "-sS".into(), format!("https://{HOST}/")]
 }
@@ -205,46 +124,6 @@ fn t03_containers_of_five_distributions_trust_the_gate_as_long_as_it_runs() {
         assert_eq!(cell.job(&["cat", layout.files[1]]).run().stdout_bytes, b"\xfe\xed\xfe\xed");
     }
     assert_eq!(fs::read_to_string(BUNDLE).unwrap(), before);
-    assert_nothing_mounted_here();
-}
-
-#[test]
-fn t02_the_programs_of_a_debian_trust_the_gate_without_flags() {
-    let world = World::new("trust-debian");
-    let yard = Yard::new(&world);
-    // The machine's own files, in a mount namespace of its own.
-    let cell = Cell::new(&yard, None);
-    let _gate = cell.gate();
-    let java = "class Fetch { public static void main(String[] a) throws Exception { System.out.print(\
-                new String(new java.net.URL(a[0]).openStream().readAllBytes())); } }";
-    let java = shown(&world.file("Fetch.java", java));
-    let url = format!("https://{HOST}/");
-    let openssl = format!(
-        "printf 'GET / HTTP/1.0\\r\\nHost: {HOST}\\r\\n\\r\\n' | \
-         openssl s_client -quiet -verify_return_error -connect {HOST}:443"
-    );
-    let urllib = format!("import urllib.request as u; print(u.urlopen('{url}').read().decode())");
-    let node = format!("fetch('{url}').then(r => r.text()).then(console.log)");
-    let fetched = shown(&world.path("fetched"));
-    let table: [&[&str]; 8] = [
-        &["curl", "-sS", &url],
-        &["wget", "-qO-", &url],
-        &["sh", "-c", &openssl],
-        &["/usr/bin/python3", "-c", &urllib],
-        &["java", &java, &url],
-        &["/usr/lib/apt/apt-helper", "-o", "APT::Sandbox::User=root", "download-file", &url, &fetched],
-        // Node.js has authorities of its own; the file is where it was before.
-        &["env", &format!("NODE_EXTRA_CA_CERTS={BUNDLE}"), "node", "-e", &node],
-        // It does not like what it is told, which is no repository; but it has asked.
-        &["git", "ls-remote", &url],
-    ];
-    for (number, command) in table.into_iter().enumerate() {
-        let outcome = cell.job(command).run();
-        let is_git = command[0] == "git";
-        assert!(outcome.status.success() || is_git, "{outcome:#?}");
-        assert!(yard.site.requests().len() > number, "{command:?} did not reach the origin: {outcome:#?}");
-    }
-    assert_eq!(fs::read_to_string(&fetched).unwrap(), ANSWER);
     assert_nothing_mounted_here();
 }
 
@@ -394,6 +273,37 @@ fn the_commands_of_the_guide_have_a_read_only_docker_container_trust_the_gate() 
     assert!(mounts.contains(" - tmpfs sluicegate "), "{mounts}");
     yard.job(["docker", "rm", "-f", "jail"]).run().assert_success();
     yard.wait_for_the_end("jail");
+    assert_nothing_mounted_here();
+}
+
+#[test]
+fn t08_a_container_that_is_started_again_trusts_its_new_gate() {
+    let world = World::new("trust-follow");
+    let yard = Yard::new(&world);
+    put(&shown(&yard.files()), BUNDLE, fs::read(BUNDLE).unwrap());
+    let _docker = Docker::start(&yard);
+    let (policy, ask) = (yard.policy(), asks().join(" "));
+    let script = format!(
+        "set -eu
+        docker run -d --name jail --network none {IMAGE} sleep 3600
+        sluicegate attach docker:jail --policy {policy} --trust --follow > gate.out 2>&1 &
+        authority() {{ sluicegate ca get --instance jail 2> ca.out || true; }}
+        until first=$(authority) && [ \"$first\" ]; do sleep 0.1; done
+        docker exec jail {ask}
+        docker restart -t 0 jail
+        until second=$(authority) && [ \"$second\" ] && [ \"$second\" != \"$first\" ]; do sleep 0.1; done
+        docker exec jail {ask}
+        echo
+        docker exec jail cat {BUNDLE} > bundle
+        authority > authority
+        docker rm -f jail
+        wait"
+    );
+    let outcome = yard.shell(&script).run();
+    outcome.assert_success();
+    assert_eq!(outcome.stdout.matches(ANSWER).count(), 2, "{outcome:#?}");
+    let read = |name: &str| fs::read_to_string(world.path(name)).unwrap();
+    assert_extended(&read("bundle"), &fs::read_to_string(BUNDLE).unwrap(), &read("authority"));
     assert_nothing_mounted_here();
 }
 

@@ -72,5 +72,46 @@ echo "version = " >/etc/sluicegate/jail.toml
 systemctl restart sluicegate@jail 2>/dev/null || true
 echo "with a broken policy: $(systemctl is-active sluicegate@jail || true)," \
     "$(ip netns exec jail curl -sS --max-time 2 http://192.0.2.1/ 2>/dev/null || echo failed)"
+
+# A container's process, with files of its own, that is made to trust its gate.
+mkdir -p /home/worker
+chown 65534:65534 /home/worker
+install -D -m 644 -t /etc/systemd/system/sluicegate@cell.service.d /usr/share/sluicegate/trust.conf
+systemctl daemon-reload
+systemd-run --quiet --unit cell unshare --net --mount sleep infinity
+until cell=$(systemctl show --property MainPID --value cell) && grep -q sleep "/proc/$cell/comm"; do sleep 0.1; done
+in_cell() { nsenter --target "$cell" --net --mount "$@"; }
+echo "TARGET=pid:$cell" >/etc/sluicegate/cell.env
+cat >/etc/sluicegate/cell.toml <<'END'
+version = 1
+[[rules]]
+name = "fixed"
+host = "fixed.test"
+respond = { status = 200, body = "fixed" }
+END
+bundle=/etc/ssl/certs/ca-certificates.crt
+own=$(in_cell grep -c BEGIN "$bundle")
+# What it trusts: by the system's bundle, and how many authorities were added to that; and whether NSS is told.
+trusted() {
+    fixed=$(in_cell curl -sS --max-time 30 https://fixed.test/ 2>/dev/null || echo "failed: $?")
+    lists=$(in_cell sh -c 'ls /root/.pki/nssdb/pkcs11.txt /home/worker/.pki/nssdb/pkcs11.txt 2>/dev/null | wc -l')
+    echo "$fixed, $(($(in_cell grep -c BEGIN "$bundle") - own)) added, $lists lists"
+}
+authority() { in_cell tail -n 5 "$bundle" | sha256sum; }
+systemctl start sluicegate@cell
+echo "trusting: $(trusted)"
+first=$(authority)
+systemctl restart sluicegate@cell
+echo "restarted: $(trusted), same authority: $(same "$first")"
+old=$(systemctl show --property MainPID --value sluicegate@cell)
+kill -KILL "$old"
+until systemctl is-active --quiet sluicegate@cell &&
+    [ "$(systemctl show --property MainPID --value sluicegate@cell)" != "$old" ]; do sleep 0.1; done
+echo "killed: $(trusted), same authority: $(same "$first")"
+systemctl stop sluicegate@cell
+echo "stopped: $(in_cell grep -c sluicegate /proc/self/mounts || true) mounted"
+systemctl start sluicegate@cell
+echo "started again: $(trusted), same authority: $(same "$first")"
+systemctl stop sluicegate@cell
 dpkg --remove sluicegate >/dev/null
 echo "removed: $(command -v sluicegate || echo gone)"

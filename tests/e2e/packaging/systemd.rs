@@ -149,8 +149,7 @@ fn the_package_serves_under_systemd_through_restarts_and_crashes() {
     let line = ["timeout", "180", "sh", script.to_str().unwrap(), package.to_str().unwrap()];
     let outcome = machine.inside(&line).output().unwrap();
     let (said, failed) = (String::from_utf8_lossy(&outcome.stdout), String::from_utf8_lossy(&outcome.stderr));
-    let journal =
-        machine.inside(&["journalctl", "--no-pager", "--unit", "sluicegate@jail"]).output().unwrap();
+    let journal = machine.inside(&["journalctl", "--no-pager", "--unit", "sluicegate@*"]).output().unwrap();
     let expected = "\
         started: fixed\n\
         in flight at the restart: begun ended\n\
@@ -159,6 +158,11 @@ fn the_package_serves_under_systemd_through_restarts_and_crashes() {
         stopped: failed\n\
         started again: fixed, same authority: no\n\
         with a broken policy: failed, failed\n\
+        trusting: fixed, 1 added, 2 lists\n\
+        restarted: fixed, 1 added, 2 lists, same authority: yes\n\
+        killed: fixed, 1 added, 2 lists, same authority: yes\n\
+        stopped: 0 mounted\n\
+        started again: fixed, 1 added, 2 lists, same authority: no\n\
         removed: gone\n";
     assert_eq!(said, expected, "{failed}\n{}", String::from_utf8_lossy(&journal.stdout));
 }

@@ -13,7 +13,7 @@ use crate::support::{Server, exchange};
 const OPEN: &str = "allowed_hosts = [\"echo.test\"]";
 
 #[track_caller]
-fn said(world: &World, gate: &Attached<'_>, script: &str) -> Value {
+pub(crate) fn said(world: &World, gate: &Attached<'_>, script: &str) -> Value {
     let script = format!("{}\n{script}", include_str!("h2_client.py"));
     let line = [world.test_dependency("py/bin/python3"), "-c".to_owned(), script];
     let outcome = world.root_job(gate.namespace(), line).env("SSL_CERT_FILE", gate.ca_file()).run();

@@ -8,6 +8,7 @@
 mod ends;
 mod handlers;
 mod http2;
+mod judged;
 mod malformed;
 mod messages;
 mod support;

@@ -9,7 +9,7 @@ const OPEN: &str = "allowed_hosts = [\"echo.test\"]";
 const PASS_THROUGH: &str = "fn outbound(request, env, ctx) { fetch(request) }";
 
 /// Text, binary, 1 MiB, fragments of either side, and pings of either side, on one WebSocket.
-const CONVERSATION: &str = r#"
+pub(crate) const CONVERSATION: &str = r#"
 def converse(url):
     with ws(url) as socket:
         socket.send("grüße"); said = [socket.recv(timeout=20)]

@@ -23,6 +23,8 @@ async def obey(socket, message):
     elif word == "ping":
         await (await socket.ping(b"are you there"))
         await socket.send("ponged")
+    elif word == "raw":
+        socket.transport.write(bytes.fromhex(rest))
     elif word == "fragments":
         await socket.send(["one ", "two ", "three"])
     else:

@@ -34,6 +34,11 @@ export default {
     if (flow.port === 22) deny("no SSH");
     await env.KEYS.increment(`flows/${ctx.containerId}`);
   },
+  onMessage(message, env, ctx) {
+    if (message.text === null) return message.direction === "sent" ? deny("text only") : (message.bytes ?? undefined);
+    if (message.path === "/quiet") return false;
+    return message.text.replaceAll("secret", "******");
+  },
 } satisfies Handlers<Bindings>;
 
 async function count(stream: ReadableStream, env: Bindings) {

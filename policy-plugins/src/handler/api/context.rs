@@ -5,7 +5,7 @@ use rhai::{Dynamic, Map};
 
 use super::{Registrar, entry, optional};
 use crate::handler::value::from_json;
-use crate::handler::{BoundHandler, HandlerInput};
+use crate::handler::{BoundHandler, HandlerInput, Subject};
 
 /// The map that a handler gets as its third argument.
 pub(in crate::handler) fn context(input: &HandlerInput, bound: &BoundHandler, version: &str) -> Dynamic {
@@ -23,7 +23,10 @@ pub(in crate::handler) fn context(input: &HandlerInput, bound: &BoundHandler, ve
     put("sni", optional(input.sni.as_deref().map(str::to_owned)));
     put("tls", optional(input.tls));
     // A connection that nobody has opened speaks none yet.
-    put("protocol", if input.flow.is_some() { "" } else { protocol(input.version) }.into());
+    put(
+        "protocol",
+        if matches!(input.subject, Subject::Connection(_)) { "" } else { protocol(input.version) }.into(),
+    );
     put("handler", (&*bound.name).into());
     put("handler_version", version.into());
     Dynamic::from_map(map)

@@ -15,6 +15,7 @@ mod random;
 pub(super) mod request;
 pub(super) mod response;
 pub(super) mod secret;
+mod socket;
 mod text;
 
 pub(super) use ask::Approval;
@@ -22,6 +23,7 @@ pub(super) use context::context;
 pub(super) use environment::Env;
 pub(super) use flow::Flow;
 pub(super) use headers::Headers;
+pub(super) use socket::Message;
 
 use rhai::{Dynamic, Engine, RhaiNativeFunc};
 
@@ -34,8 +36,8 @@ pub(super) struct Entry {
     pub(super) signature: &'static str,
     /// What it does, in a sentence; of a section, its title.
     pub(super) says: &'static str,
-    /// A statement that compiles inside of `outbound`, or of `on_connect` where the signature is of
-    /// `flow`; empty if it needs none.
+    /// A statement that compiles inside of `outbound`, of `on_connect` where the signature is of `flow`, or
+    /// of `on_message` where it is of `message`; empty if it needs none.
     pub(super) example: &'static str,
 }
 
@@ -127,6 +129,7 @@ pub(super) fn register(engine: &mut Engine) -> Vec<Entry> {
     objects::register(&mut registrar);
     context::register(&mut registrar);
     flow::register(&mut registrar);
+    socket::register(&mut registrar);
     registrar.entries
 }
 

@@ -16,7 +16,8 @@ fn connecting(bench: Bench, host: &str) -> Bench {
         input.headers = HeaderMap::new();
         input.has_body = false;
         input.sni = Some(host.into());
-        input.flow = Some(FlowFacts { is_tls: true, alpn: vec!["h2".into(), "http/1.1".into()] });
+        let alpn = vec!["h2".into(), "http/1.1".into()];
+        input.subject = Subject::Connection(FlowFacts { is_tls: true, alpn });
     })
 }
 
@@ -83,7 +84,7 @@ fn what_is_known_of_a_connection() {
     let raw = asked("a.test", text).input(|input| {
         input.authority = Authority::parse("192.0.2.7", 5432).unwrap();
         input.sni = None;
-        input.flow = Some(FlowFacts::default());
+        input.subject = Subject::Connection(FlowFacts::default());
     });
     let ran = raw.fetched();
     let fields = &ran.log[0].fields;

@@ -1,5 +1,7 @@
 //! Connections: what a program is told of the one that it is asked about.
 
+use sluicegate_policy::Subject;
+
 use crate::bindings::connection::sluicegate::policy::connection::{Flow, Host};
 use crate::state::State;
 
@@ -12,7 +14,7 @@ impl State {
     /// There is a request in its place: the gate has mixed something up.
     pub(crate) fn flow(&self) -> wasmtime::Result<Flow> {
         let input = &self.input;
-        let Some(facts) = &input.flow else {
+        let Subject::Connection(facts) = &input.subject else {
             return Err(wasmtime::Error::msg(
                 "asked about a request as a connection; this is a bug in the gate",
             ));

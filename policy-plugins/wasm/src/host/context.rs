@@ -1,7 +1,7 @@
 //! Who asks, and what the document gives to handlers.
 
 use http::Version;
-use sluicegate_policy::{BindingKind, HandlerAction};
+use sluicegate_policy::{BindingKind, HandlerAction, Subject};
 
 use crate::bindings::policy::context::{Binding, Host, RequestContext};
 use crate::state::State;
@@ -23,7 +23,10 @@ impl Host for State {
             original_destination: input.original_destination.to_string(),
             sni: input.sni.as_deref().map(str::to_owned),
             tls: input.tls.map(str::to_owned),
-            protocol: if input.flow.is_some() { "" } else { protocol(input.version) }.to_owned(),
+            protocol: match input.subject {
+                Subject::Connection(_) => String::new(),
+                Subject::Request | Subject::Message(_) => protocol(input.version).to_owned(),
+            },
             handler: self.bound.name.to_string(),
             handler_version: version,
             params: self.bound.params.to_string(),

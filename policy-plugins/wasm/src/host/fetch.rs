@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sluicegate_policy::{Answer, Effect};
+use sluicegate_policy::{Answer, Effect, Subject};
 use wasmtime::component::Resource;
 
 use super::{Refused, Request, Response, invalid};
@@ -28,8 +28,14 @@ impl Host for State {
 
     async fn respond(&mut self, response: Resource<Response>) -> Result<(), Refused> {
         let response = self.take(response)?;
-        if self.input.flow.is_some() {
-            return Err(invalid("a connection is asked about: there is no request to answer yet"));
+        match self.input.subject {
+            Subject::Request => {}
+            Subject::Connection(_) => {
+                return Err(invalid("a connection is asked about: there is no request to answer yet"));
+            }
+            Subject::Message(_) => {
+                return Err(invalid("a message is asked about: its request was answered before"));
+            }
         }
         if self.has_responded() {
             return Err(invalid("the workload was answered before"));

@@ -23,6 +23,7 @@ mod secrets;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod websocket;
 
 pub use body::Body;
 pub use request::Request;
@@ -33,6 +34,7 @@ use sluicegate_policy::{Answer, BindingKind};
 use wasmtime::component::{HasSelf, Linker};
 
 use crate::bindings::connection::sluicegate::policy::connection as connections;
+use crate::bindings::message::sluicegate::policy::websocket as messages;
 use crate::bindings::policy;
 use crate::bindings::policy::http::Error;
 use crate::state::State;
@@ -64,6 +66,7 @@ impl From<MessageError> for Refused {
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     policy::http::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     connections::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    messages::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     policy::context::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     policy::secrets::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     policy::kv::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;

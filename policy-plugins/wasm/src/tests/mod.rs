@@ -5,6 +5,7 @@ mod connections;
 mod hostile;
 mod javascript;
 mod kept;
+mod messages;
 mod reference;
 
 use std::collections::BTreeMap;
@@ -14,9 +15,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use sluicegate_policy::{
-    Answer, BindingKind, BodySource, BoundHandler, Effect, Entry, Environment, FlowFacts, HandlerAction,
-    HandlerError, HandlerInput, HandlerLimits, HandlerResponse, Identity, LogLine, Outcome, Program,
-    ProgramKind, ScriptProblem, SecretName, Step,
+    Answer, BindingKind, BodySource, BoundHandler, Effect, Entry, Environment, Exports, FlowFacts,
+    HandlerAction, HandlerError, HandlerInput, HandlerLimits, HandlerResponse, Identity, LogLine, Outcome,
+    Program, ProgramKind, ScriptProblem, SecretName, SocketMessage, Step, Subject,
 };
 
 use crate::{Begin, LoadedProgram, Programs, Running};
@@ -51,6 +52,8 @@ pub(super) struct Sent {
     pub(super) params: serde_json::Value,
     /// A connection in place of a request, and the server name in its TLS.
     pub(super) flow: Option<(FlowFacts, Option<Box<str>>)>,
+    /// A message in place of a request.
+    pub(super) message: Option<SocketMessage>,
     pub(super) limits: HandlerLimits,
 }
 
@@ -63,6 +66,7 @@ impl Default for Sent {
             body: false,
             params: serde_json::json!({}),
             flow: None,
+            message: None,
             limits: HandlerLimits::default(),
         }
     }
@@ -87,12 +91,14 @@ impl Sent {
         let mut headers = HeaderMap::new();
         headers.insert("user-agent", HeaderValue::from_static("test/1"));
         headers.insert("cookie", HeaderValue::from_static("a=b"));
-        let (flow, sni) = match self.flow {
-            Some((flow, sni)) => (Some(flow), sni),
-            None => (None, Some("api.example.test".into())),
+        let (subject, sni) = match (self.flow, self.message) {
+            (Some((flow, sni)), _) => (Subject::Connection(flow), sni),
+            (None, Some(message)) => (Subject::Message(message), None),
+            (None, None) => (Subject::Request, Some("api.example.test".into())),
         };
         let name = if kind == ProgramKind::JavaScript { "handler.js" } else { "handler.wasm" };
-        let program = Program::new(name, kind, Vec::new().into()).with_entry(self.entry.clone());
+        let program =
+            Program::new(name, kind, Vec::new().into()).with_entry(self.entry.clone(), &Exports::default());
         let secrets = ["TOKEN", "VCS_TOKEN"].map(|name| SecretName::parse(name).unwrap());
         Begin {
             entry: self.entry,
@@ -132,7 +138,7 @@ impl Sent {
                 tls: Some("TLSv1_3"),
                 version: Version::HTTP_2,
                 now: SystemTime::now(),
-                flow,
+                subject,
             },
         }
     }

@@ -76,6 +76,9 @@ fn world(source: &str, reveal: bool) -> String {
     if has("def outbound(") || !connections {
         items.push_str("  include handler;\n");
     }
+    if has("def on_message(") {
+        items.push_str("  include message-handler;\n");
+    }
     if reveal {
         items.push_str("  import reveal;\n");
     }
@@ -122,8 +125,13 @@ mod tests {
         assert_eq!(of(on_connect, false), "include connection-handler;");
         let both = format!("{outbound}{on_connect}");
         assert_eq!(of(&both, true), "include connection-handler; include handler; import reveal;");
+        let on_message = "    def on_message(self, message, env, ctx):\n        pass\n";
+        let items = "include handler; include message-handler;";
+        let judging = format!("{outbound}{on_message}");
+        assert_eq!(of(&judging, false), items);
         // What is inherited is not seen, and the package says so.
         assert_eq!(of("class A(Base):\n    pass\n", false), "include handler;");
         assert!(WIT.contains("\nworld handler {") && WIT.contains("\nworld connection-handler {"));
+        assert!(WIT.contains("\nworld message-handler {"));
     }
 }

@@ -142,7 +142,8 @@ async fn the_workload_is_answered_once() {
 #[tokio::test]
 async fn a_connection_is_not_answered() {
     let mut world = world();
-    world.state.input.flow = Some(sluicegate_policy::FlowFacts::default());
+    world.state.input.subject =
+        sluicegate_policy::Subject::Connection(sluicegate_policy::FlowFacts::default());
     let response = told(api::HostResponse::create(&mut world.state, 200, Vec::new(), None)).unwrap();
     assert!(invalid(world.state.respond(response).await).contains("there is no request to answer"));
     assert!(!world.state.has_responded() && world.effects().is_empty());
