@@ -287,8 +287,8 @@ impl Controller {
     ) -> Result<Vec<(String, Content)>, ControlError> {
         let inner = self.inner();
         let find = |sum: &str| {
-            let held = inner.state.components().chain(inner.document.iter().flat_map(Bundle::components));
-            self.components.get(sum).or_else(|| held.cloned().find(|content| content.sha256_hex() == sum))
+            let mut held = inner.state.components().chain(inner.document.iter().flat_map(Bundle::components));
+            self.components.get(sum).or_else(|| held.find(|content| content.sha256_hex() == sum).cloned())
         };
         let (mut found, mut missing) = (Vec::new(), Vec::new());
         for (path, sum) in wanted {
