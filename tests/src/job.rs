@@ -16,8 +16,9 @@ use serde_json::Value;
 
 use crate::world::{World, wait_until};
 
-/// Longer than any client waits by itself in these tests.
-const DEADLINE: Duration = Duration::from_secs(60);
+/// Longer than any client waits by itself in these tests, and than a component with an interpreter in it is compiled on
+/// a machine with other work.
+const DEADLINE: Duration = Duration::from_secs(120);
 /// A process whose end we saw has no reason to leave its output open for longer.
 const OUTPUT_DEADLINE: Duration = Duration::from_secs(10);
 

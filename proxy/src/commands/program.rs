@@ -201,6 +201,7 @@ fn in_words(interface: &str) -> &'static str {
         "secrets" => "secrets, to be used and not read",
         "reveal" => "THE BYTES OF SECRETS: needs `reveal = [\"NAME\"]` in the document",
         "connection" => "what is known of a connection, before there is a request",
+        "websocket" => "a message of a WebSocket that it has let through",
         "kv" => "values by key",
         "objects" => "streams by key",
         "approval" => "asking a person",

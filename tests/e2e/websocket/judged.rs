@@ -6,7 +6,7 @@ use e2e::{Attached, TcpServer, World};
 use serde_json::{Value, json};
 
 use crate::http2;
-use crate::messages::CONVERSATION;
+use crate::messages::{CONVERSATION, node_client};
 use crate::support::{Server, exchange, python, said};
 
 /// Far above what the scripts need on a slow machine in a build without optimisation.
@@ -124,25 +124,8 @@ fn a_client_that_offers_deflate_goes_without() {
     let world = world("ws-judged-node", "if message.text == \"drop\" { return false; }");
     let mut server = Server::start(&world);
     let gate = attach(&world, &server);
-    let script = r#"
-const WebSocket = require("ws");
-const socket = new WebSocket("wss://echo.test/node", ["chat.v2"], { perMessageDeflate: true });
-const said = [];
-socket.on("open", () => { said.push(socket.protocol, socket.extensions); socket.send("drop"); socket.send("text"); });
-socket.on("message", (data, isBinary) => {
-  said.push(isBinary ? data.length : data.toString());
-  if (said.length === 3) socket.send(Buffer.alloc(1 << 20, 7));
-  else if (said.length === 4) socket.ping("p");
-});
-socket.on("pong", (data) => { said.push(`pong ${data}`); socket.send("close 4001"); });
-socket.on("close", (code, reason) => { said.push(code, String(reason)); console.log(JSON.stringify(said)); });
-"#;
-    let modules = world.test_dependency("npm/node_modules");
-    let job = world.root_job(gate.namespace(), ["node", "-e", script]);
-    let outcome = job.env("NODE_PATH", modules).env("NODE_EXTRA_CA_CERTS", gate.ca_file()).run();
-    outcome.assert_success();
     let expected = json!(["chat.v2", "", "text", 1 << 20, "pong p", 4001, "as you wish"]);
-    assert_eq!(outcome.json(), expected);
+    assert_eq!(node_client(&world, &gate, &["drop", "text"]), expected);
     assert_eq!(server.event("closed", "/node")["code"], 4001);
 }
 

@@ -1,7 +1,7 @@
 //! What passes on a WebSocket: messages of every kind and size, pings, and how it is closed.
 
-use e2e::World;
-use serde_json::json;
+use e2e::{Attached, World};
+use serde_json::{Value, json};
 
 use crate::support::{Server, exchange, said};
 
@@ -23,7 +23,7 @@ def converse(url):
     return said
 "#;
 
-fn conversation() -> serde_json::Value {
+fn conversation() -> Value {
     json!(["grüße", "00ff88", true, "in three parts", ["one ", "two ", "three", ""], true, "ponged"])
 }
 
@@ -101,16 +101,17 @@ say(agreed, ends)
     }
 }
 
-#[test]
-fn the_ws_package_of_node_goes_through() {
-    let world = World::new("ws-node");
-    let mut server = Server::start(&world);
-    let gate = world.gate(&server.policy(OPEN)).attach();
+/// What the `ws` package of node is told, which sends these texts first, and after the first that comes back a mebibyte,
+/// a ping and what has the server close.
+pub(crate) fn node_client(world: &World, gate: &Attached<'_>, texts: &[&str]) -> Value {
     let script = r#"
 const WebSocket = require("ws");
 const socket = new WebSocket("wss://echo.test/node", ["chat.v2"], { perMessageDeflate: true });
 const said = [];
-socket.on("open", () => { said.push(socket.protocol, socket.extensions); socket.send("text"); });
+socket.on("open", () => {
+  said.push(socket.protocol, socket.extensions);
+  for (const text of process.argv.slice(1)) socket.send(text);
+});
 socket.on("message", (data, isBinary) => {
   said.push(isBinary ? data.length : data.toString());
   if (said.length === 3) socket.send(Buffer.alloc(1 << 20, 7));
@@ -120,10 +121,18 @@ socket.on("pong", (data) => { said.push(`pong ${data}`); socket.send("close 4001
 socket.on("close", (code, reason) => { said.push(code, String(reason)); console.log(JSON.stringify(said)); });
 "#;
     let modules = world.test_dependency("npm/node_modules");
-    let job = world.root_job(gate.namespace(), ["node", "-e", script]);
+    let job = world.root_job(gate.namespace(), [&["node", "-e", script], texts].concat());
     let outcome = job.env("NODE_PATH", modules).env("NODE_EXTRA_CA_CERTS", gate.ca_file()).run();
     outcome.assert_success();
-    let said = outcome.json();
+    outcome.json()
+}
+
+#[test]
+fn the_ws_package_of_node_goes_through() {
+    let world = World::new("ws-node");
+    let mut server = Server::start(&world);
+    let gate = world.gate(&server.policy(OPEN)).attach();
+    let said = node_client(&world, &gate, &["text"]);
     assert_eq!(said[0], "chat.v2");
     assert!(said[1].as_str().unwrap().starts_with("permessage-deflate"), "{said}");
     assert_eq!(

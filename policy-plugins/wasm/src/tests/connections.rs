@@ -20,7 +20,7 @@ const ON_CONNECT: &str = r#"
     (canon lift (core func $main "on-connect") (memory (core memory $base "memory"))
       (realloc (core func $base "realloc"))))
 "#;
-const OUTBOUND: &str = r#"
+pub(super) const OUTBOUND: &str = r#"
   (func (export "outbound") (param "request" (own $request)) (result (result (own $response) (error $error)))
     (canon lift (core func $main "outbound") (memory (core memory $base "memory"))
       (realloc (core func $base "realloc"))))

@@ -6,6 +6,7 @@ use sluicegate_policy::{
 };
 
 use super::components::{FETCH, HEAD};
+use super::connections::OUTBOUND;
 use super::{Came, Sent, answer, component, load, run, run_in};
 
 const WEBSOCKET: &str = r#"
@@ -25,11 +26,6 @@ const WEBSOCKET: &str = r#"
 const ON_MESSAGE: &str = r#"
   (func (export "on-message") (param "message" $message) (result (result $verdict (error $error)))
     (canon lift (core func $main "on-message") (memory (core memory $base "memory"))
-      (realloc (core func $base "realloc"))))
-"#;
-const OUTBOUND: &str = r#"
-  (func (export "outbound") (param "request" (own $request)) (result (result (own $response) (error $error)))
-    (canon lift (core func $main "outbound") (memory (core memory $base "memory"))
       (realloc (core func $base "realloc"))))
 "#;
 
