@@ -13,7 +13,7 @@ mod workload;
 use std::error::Error as StdError;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -65,6 +65,8 @@ pub enum BodyError {
 #[derive(Debug)]
 pub struct Progress {
     bytes: Arc<AtomicU64>,
+    /// Of a body of the workload's: whether that broke off.
+    cut: Option<Arc<AtomicBool>>,
     /// Where the upstream's interim responses go meanwhile, if anywhere.
     pub passing: Option<Passing>,
 }
@@ -74,6 +76,11 @@ impl Progress {
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
+
+    /// Whether the workload broke its body off, or wrote what is none.
+    pub fn is_cut(&self) -> bool {
+        self.cut.as_ref().is_some_and(|cut| cut.load(Ordering::Relaxed))
+    }
 }
 
 /// A request's body on its way to an upstream: the workload's, or one of a handler's.
@@ -81,6 +88,8 @@ impl Progress {
 pub struct RequestBody {
     moving: Option<Box<Moving>>,
     waits: Option<Waits>,
+    /// Tells [`Progress`] that the workload broke it off.
+    cut: Option<Arc<AtomicBool>>,
 }
 
 impl RequestBody {
@@ -97,19 +106,21 @@ impl RequestBody {
 
     /// No body.
     pub fn empty() -> Self {
-        Self { moving: None, waits: None }
+        Self { moving: None, waits: None, cut: None }
     }
 
     /// A body that the gate held for a handler. It counts into `bytes`, and gives its own connection
     /// back at its end.
     pub fn held(mut body: HeldBody, bytes: Arc<AtomicU64>, idle: Duration) -> (Self, Progress) {
-        let progress = Progress { bytes: Arc::clone(&bytes), passing: None };
+        let mut progress = Progress { bytes: Arc::clone(&bytes), cut: None, passing: None };
         if body.is_end_stream() {
             body.release();
             return (Self::empty(), progress);
         }
+        progress.cut = matches!(body, HeldBody::Workload(_)).then(Arc::default);
+        let cut = progress.cut.clone();
         let moving = Some(Box::new(Moving::new(body, bytes, idle)));
-        (Self { moving, waits: None }, progress)
+        (Self { moving, waits: None, cut }, progress)
     }
 
     /// The same body, whose start goes to `tap` too, if there is one.
@@ -154,7 +165,11 @@ impl Body for RequestBody {
             waits.end();
             this.waits = None;
         }
-        self.moving.as_mut().map_or(Poll::Ready(None), |moving| moving.poll_frame(cx))
+        let frame = this.moving.as_mut().map_or(Poll::Ready(None), |moving| moving.poll_frame(cx));
+        if let (Poll::Ready(Some(Err(BodyError::Cut(_)))), Some(cut)) = (&frame, &this.cut) {
+            cut.store(true, Ordering::Relaxed);
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

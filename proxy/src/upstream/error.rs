@@ -65,6 +65,9 @@ pub enum UpstreamError {
     /// The client certificate that the document names for it is not there.
     #[error("the client certificate for this host is not loaded")]
     NoIdentity,
+    /// There can be no answer: the workload broke the request's body off, or what it sent is none.
+    #[error("the request's body is cut short, or is not written as bodies are")]
+    RequestCut,
     /// The connection broke, or what came was not HTTP.
     #[error("the upstream's answer is not acceptable HTTP")]
     Http(#[source] hyper::Error),
@@ -87,13 +90,15 @@ pub enum UpstreamError {
 }
 
 impl UpstreamError {
-    /// The status the workload gets: 504 for time, 403 for what policy forbids, else 502.
+    /// The status the workload gets: 504 for time, 403 for what policy forbids, 400 for what was its own fault,
+    /// else 502.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::DeniedAddress(_) | Self::ForbiddenAddress { .. } => StatusCode::FORBIDDEN,
             Self::ConnectTimeout
             | Self::ResponseTimeout
             | Self::Proxy { source: ProxyError::Timeout, .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::RequestCut => StatusCode::BAD_REQUEST,
             _ => StatusCode::BAD_GATEWAY,
         }
     }
@@ -132,7 +137,12 @@ impl UpstreamError {
     pub fn was_sent(&self) -> bool {
         matches!(
             self,
-            Self::Http(_) | Self::Http2(_) | Self::ResponseTimeout | Self::Unreadable | Self::Upgrade(_)
+            Self::RequestCut
+                | Self::Http(_)
+                | Self::Http2(_)
+                | Self::ResponseTimeout
+                | Self::Unreadable
+                | Self::Upgrade(_)
         )
     }
 
@@ -150,6 +160,7 @@ impl UpstreamError {
             Self::NoRoots => "no_root_certificates",
             Self::NoIdentity => "no_client_certificate",
             Self::Closed => "upstream_closed",
+            Self::RequestCut => "request_cut",
             Self::Http(_) | Self::Http2(_) => "upstream_protocol_error",
             Self::Upgrade(_) => "upgrade_not_acceptable",
             Self::ResponseTimeout => "response_timeout",

@@ -244,6 +244,7 @@ impl Upstream {
         let mut moved = progress.bytes();
         loop {
             match tokio::time::timeout(self.response_timeout, &mut sent).await {
+                Ok(Err(_)) if progress.is_cut() => return Err(Failed::Error(UpstreamError::RequestCut)),
                 Ok(answered) => return answered,
                 Err(_) if progress.bytes() != moved => moved = progress.bytes(),
                 Err(_) => return Err(Failed::Error(UpstreamError::ResponseTimeout)),

@@ -79,9 +79,8 @@ fn what_readers_read_differently_is_refused_or_arrives_as_one_request() {
             (Body(_), statuses) => statuses == ["200"],
             // Where even the protocol cannot be told it is a reset.
             (Refused | Cut, []) => true,
-            (Refused, [status]) => status.starts_with('4'),
-            // By then the request is on its way.
-            (Cut, [status]) => status.starts_with('4') || *status == "502",
+            // Of those that are cut the request is on its way by then.
+            (Refused | Cut, [status]) => status.starts_with('4'),
             _ => false,
         };
         if !is_right {
