@@ -3,15 +3,17 @@
 //! **Invariant:** called before any thread exists, since user and mount namespaces are entered by a process with
 //! one thread only (setns(2)).
 
+mod node;
+mod nss;
 mod placement;
 
 use crate::attach;
 use crate::failure::{Failure, Kind};
 use crate::file_tree::{FileTree, Found, unreadable};
-use crate::homes::Home;
 use crate::mount_table::MountTable;
 use crate::process;
-use crate::trust::{Bundle, Database, Inventory, Search, TrustOptions};
+use crate::sites::Site;
+use crate::trust::{Bundle, Inventory, Search, TrustOptions};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -21,7 +23,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 const STEP: &str = "trust";
 const BY_HAND: &str = "mount the CA certificate yourself (--ca-file)";
@@ -31,14 +33,10 @@ const BUNDLE_LIMIT: u64 = 4 << 20;
 const BUNDLES_LIMIT: usize = 6 << 20;
 /// Files that are mounted over in one container.
 const FILES_MAX: usize = 128;
-/// Homes that are looked at in one container.
-const HOMES_MAX: usize = 32;
 /// Gates of which something may still be mounted over one file, each over the one of before.
 const LAYERS_MAX: usize = 16;
 /// The longest list of mounts; a container has some dozen, of 100 bytes each.
 const MOUNT_TABLE_LIMIT: u64 = 4 << 20;
-/// The longest environment that is read; a container's has some KiB.
-const ENVIRONMENT_LIMIT: u64 = 128 << 10;
 /// What a bundle has in it (RFC 7468 section 5).
 const CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 /// How Java's stores begin: JKS, and PKCS #12 with a long length (RFC 7292 section 4, X.690 section 8.1.3).
@@ -53,8 +51,13 @@ pub(crate) struct Target {
 /// What can be mounted over.
 pub(crate) struct Targets {
     files: Vec<Target>,
-    /// Of users of NSS.
-    homes: Vec<Home>,
+    parts: Vec<Part>,
+}
+
+/// What some programs need all of: where one thing cannot be had, the rest is of no use.
+pub(crate) struct Part {
+    sites: Vec<Site>,
+    files: Vec<Target>,
 }
 
 /// A container of which we have entered the mount namespace.
@@ -106,12 +109,13 @@ impl Container {
     pub(crate) fn search(&mut self, search: &Search) -> Result<(Inventory, Targets), Failure> {
         let mut inventory = Inventory::default();
         let targets = self.files_of_certificates(search, &mut inventory)?;
-        let homes = self.homes(search)?;
-        for home in &homes {
-            let is_there = home.has_database(&self.files)?;
-            inventory.databases.push(Database { folder: home.database(), is_there });
+        let mounts = read_mount_table(&self.process, "mountinfo")?;
+        let mut parts = self.databases(search, &mounts, &mut inventory.databases)?;
+        if let Some((node, part)) = self.node(search, &mounts)? {
+            inventory.node = Some(node);
+            parts.push(part);
         }
-        Ok((inventory, Targets { files: targets, homes }))
+        Ok((inventory, Targets { files: targets, parts }))
     }
 
     /// Finds bundles and Java's stores.
@@ -143,53 +147,16 @@ impl Container {
         Ok(targets)
     }
 
-    /// Finds homes that NSS may be used in: all of them where its library is, and else those that it was.
-    fn homes(&mut self, search: &Search) -> Result<Vec<Home>, Failure> {
-        let mut has_library = false;
-        for pattern in &search.nss_libraries {
+    /// Whether there is a file that one of the patterns leads to.
+    fn has_any(&mut self, patterns: &[PathBuf]) -> Result<bool, Failure> {
+        for pattern in patterns {
             for path in self.files.expand(pattern)? {
-                has_library |= self.files.find(&path)?.is_some();
+                if self.files.find(&path)?.is_some() {
+                    return Ok(true);
+                }
             }
         }
-        let mut found = Vec::new();
-        for pattern in &search.homes {
-            for path in self.files.expand(pattern)? {
-                found.extend(Home::open(&self.files, path)?);
-            }
-        }
-        if let Some((path, uid)) = self.home_of_process()
-            && !found.iter().any(|home| home.path() == path)
-            && let Some(home) = Home::open(&self.files, path)?
-            && home.is_of(uid)
-        {
-            found.push(home);
-        }
-        let mut homes = Vec::new();
-        for home in found {
-            if homes.len() < HOMES_MAX && (has_library || home.has_database(&self.files)?) {
-                homes.push(home);
-            }
-        }
-        Ok(homes)
-    }
-
-    /// The home that the container's process was told of, and whose the process is. Either is what that says.
-    fn home_of_process(&self) -> Option<(PathBuf, u32)> {
-        let read = |name| {
-            let file = openat(&self.process, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-            let mut text = Vec::new();
-            File::from(file).take(ENVIRONMENT_LIMIT).read_to_end(&mut text).ok()?;
-            String::from_utf8(text).ok()
-        };
-        let environment = read("environ")?;
-        let home = environment.split('\0').find_map(|variable| variable.strip_prefix("HOME="))?;
-        let status = read("status")?;
-        // Real, effective, saved and of the file system (proc_pid_status(5)).
-        let uids = status.lines().find_map(|line| line.strip_prefix("Uid:\t"))?;
-        let uid = uids.split('\t').next()?.parse().ok()?;
-        let home = Path::new(home);
-        let is_plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
-        (home.is_absolute() && home.components().all(is_plain)).then(|| (home.to_owned(), uid))
+        Ok(false)
     }
 
     /// The files that the patterns lead to, each once.

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-/// What is told of ours in the list: the file system's kind and source.
-const OURS: [&str; 2] = ["tmpfs", "sluicegate"];
+/// The kind of a file system in memory, of which ours are, and what ours have as their source.
+const IN_MEMORY: &str = "tmpfs";
+const OURS: &str = "sluicegate";
 
 /// A list of mounts.
 #[derive(Debug, Default)]
@@ -17,6 +18,8 @@ pub(crate) struct Mount {
     pub(crate) shared: Option<u64>,
     /// The group from which it takes over what is mounted there.
     master: Option<u64>,
+    /// Whether it is a file system in memory that somebody has mounted; devtmpfs is the machine's.
+    pub(crate) is_in_memory: bool,
     /// Whether a helper of a gate's made it.
     pub(crate) is_ours: bool,
 }
@@ -46,8 +49,9 @@ impl Mount {
         // Parent, device, root, mount point, options; then any number of optional fields up to a hyphen.
         let optional: Vec<&str> = fields.by_ref().skip(5).take_while(|field| *field != "-").collect();
         let group = |kind: &str| optional.iter().find_map(|field| field.strip_prefix(kind)?.parse().ok());
-        let is_ours = OURS.iter().all(|wanted| fields.next() == Some(wanted));
-        Some(Self { id, shared: group("shared:"), master: group("master:"), is_ours })
+        let is_in_memory = fields.next() == Some(IN_MEMORY);
+        let is_ours = is_in_memory && fields.next() == Some(OURS);
+        Some(Self { id, shared: group("shared:"), master: group("master:"), is_in_memory, is_ours })
     }
 }
 
@@ -60,18 +64,22 @@ mod tests {
 31 30 0:39 /bundle /etc/ssl/certs/ca-certificates.crt ro,nosuid - tmpfs sluicegate ro,size=32768k
 32 30 0:40 / /a\\040b rw shared:7 master:3 propagate_from:2 - tmpfs sluicegate2 rw
 33 30 0:41 / /c rw master:1 - overlay sluicegate rw
+34 30 0:6 / /dev rw,nosuid shared:2 - devtmpfs udev rw
 no mount
 ";
 
     #[test]
     fn what_is_ours_and_what_is_shared_is_told() {
         let table = MountTable::parse(TABLE);
-        let mount = |id, shared, master, is_ours| Some(Mount { id, shared, master, is_ours });
-        assert_eq!(table.find(30), mount(30, Some(1), None, false));
-        assert_eq!(table.find(31), mount(31, None, None, true));
-        assert_eq!(table.find(32), mount(32, Some(7), Some(3), false));
-        assert_eq!(table.find(33), mount(33, None, Some(1), false));
-        assert_eq!(table.find(34), None);
-        assert_eq!(table.groups(), BTreeSet::from([1, 3, 7]));
+        let mount = |id, shared, master, [is_in_memory, is_ours]: [bool; 2]| {
+            Some(Mount { id, shared, master, is_in_memory, is_ours })
+        };
+        assert_eq!(table.find(30), mount(30, Some(1), None, [false, false]));
+        assert_eq!(table.find(31), mount(31, None, None, [true, true]));
+        assert_eq!(table.find(32), mount(32, Some(7), Some(3), [true, false]));
+        assert_eq!(table.find(33), mount(33, None, Some(1), [false, false]));
+        assert_eq!(table.find(34), mount(34, Some(2), None, [false, false]));
+        assert_eq!(table.find(35), None);
+        assert_eq!(table.groups(), BTreeSet::from([1, 2, 3, 7]));
     }
 }

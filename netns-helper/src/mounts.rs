@@ -52,7 +52,7 @@ pub(crate) fn prepare(plan: &Plan) -> Result<Proc, Failure> {
     }
     for folder in &plan.hide_dirs {
         if let Some(folder) = resolve(folder)? {
-            tmpfs(&folder, HIDDEN_OPTIONS)?;
+            tmpfs(&folder, MsFlags::MS_NOEXEC, HIDDEN_OPTIONS)?;
             make_read_only(&folder)?;
         }
     }
@@ -89,7 +89,8 @@ fn fresh_proc() -> Result<Proc, Failure> {
 /// Covers the plan's trust folder with one that has the plan's files; the answer is where it is.
 pub(crate) fn trust_folder(plan: &Plan) -> Result<PathBuf, Failure> {
     let folder = resolve(&plan.trust_dir)?.ok_or_else(|| failed(&plan.trust_dir, "is not there"))?;
-    tmpfs(&folder, TRUST_OPTIONS)?;
+    // Node.js loads one of the files, which takes that it may be executed.
+    tmpfs(&folder, MsFlags::empty(), TRUST_OPTIONS)?;
     let empty = (EMPTY.to_owned(), Vec::new());
     for (name, content) in plan.files.iter().chain([&empty]) {
         let path = folder.join(name);
@@ -102,8 +103,8 @@ pub(crate) fn trust_folder(plan: &Plan) -> Result<PathBuf, Failure> {
     Ok(folder)
 }
 
-fn tmpfs(folder: &Path, options: &str) -> Result<(), Failure> {
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+fn tmpfs(folder: &Path, flags: MsFlags, options: &str) -> Result<(), Failure> {
+    let flags = flags | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(Some("sluicegate"), folder, Some("tmpfs"), flags, Some(options))
         .map_err(|errno| failed(folder, "cannot be covered").because(errno))
 }

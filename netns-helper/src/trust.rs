@@ -1,6 +1,6 @@
 //! `trust`: has the programs of a container trust the gate, by files that are mounted over the container's own,
-//! and takes them off when the gate ends. Nothing is written to the container's file systems, but for folders of
-//! NSS in homes ([`crate::homes`]).
+//! and takes them off when the gate ends. Nothing is written to the container's file systems, but for empty folders
+//! and files for what it has nothing of ([`crate::sites`]).
 //!
 //! It is a process of its own that stays: taking a mount off takes a privilege, which the gate has not. Once
 //! they are there it does nothing but wait for the gate's end.
@@ -45,6 +45,8 @@ pub(crate) struct Search {
     pub(crate) nss_libraries: Vec<PathBuf>,
     /// Where users' homes may be.
     pub(crate) homes: Vec<PathBuf>,
+    /// Where Node.js may be.
+    pub(crate) node_programs: Vec<PathBuf>,
 }
 
 /// What the gate is told: what there is to be mounted over.
@@ -53,6 +55,7 @@ pub(crate) struct Inventory {
     pub(crate) bundles: Vec<Bundle>,
     pub(crate) java_stores: Vec<PathBuf>,
     pub(crate) databases: Vec<Database>,
+    pub(crate) node: Option<Node>,
 }
 
 /// A bundle, and where it is.
@@ -66,6 +69,18 @@ pub(crate) struct Bundle {
 #[derive(Debug, Serialize)]
 pub(crate) struct Database {
     pub(crate) folder: PathBuf,
+    pub(crate) is_there: bool,
+}
+
+/// Where Node.js is told what to trust.
+#[derive(Debug, Serialize)]
+pub(crate) struct Node {
+    /// A folder for the gate's own files.
+    pub(crate) folder: PathBuf,
+    /// OpenSSL's settings, and what they say.
+    pub(crate) settings: PathBuf,
+    pub(crate) text: String,
+    /// Whether Node.js was found, and not only settings that it would read.
     pub(crate) is_there: bool,
 }
 

@@ -40,6 +40,7 @@ pub mod credentials;
 pub mod datagram;
 pub mod doctor;
 pub mod document;
+mod elf;
 pub mod engine_run;
 pub mod exchange;
 pub mod exit;

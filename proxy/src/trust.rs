@@ -1,6 +1,8 @@
 //! What makes the workload trust the instance's authority: bundles, stores, variables.
 
 mod container;
+mod node;
+mod node_module;
 mod nss;
 mod places;
 

@@ -1,47 +1,53 @@
 //! What is mounted over a container's files, and taken off again.
 
-use super::{BY_HAND, Container, Target, Targets, enter, internal, privilege};
+use super::{BY_HAND, Container, Part, Target, Targets, enter, internal, privilege};
 use crate::failure::Failure;
 use crate::file_tree::FileTree;
-use crate::homes::Home;
 use crate::mounts;
 use crate::plan::{Mount, Plan};
+use crate::sites::Site;
 use nix::sys::stat::{Mode as FileMode, umask};
 use rustix::fs::CWD;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use rustix::thread::CapabilitySet;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 /// What is mounted, and what was made for that.
 pub(crate) struct Placed {
     mounts: Vec<OwnedFd>,
-    homes: Vec<Home>,
+    sites: Vec<Site>,
     /// What could not be done, of which the rest does not depend.
     pub(crate) warnings: Vec<String>,
 }
 
 impl Container {
-    /// Mounts the plan's files over their targets; all of them, or none. A home in which nothing can be made is
-    /// left out.
+    /// Mounts the plan's files over their targets; all of them, or none. A part in which something cannot be made
+    /// is left out.
     pub(crate) fn place(&self, plan: &Plan, targets: Targets) -> Result<Placed, Failure> {
-        let Targets { mut files, homes } = targets;
-        let mut placed = Placed { mounts: Vec::new(), homes: Vec::new(), warnings: Vec::new() };
+        // Everybody in the container is to read what is made.
+        umask(FileMode::S_IWGRP | FileMode::S_IWOTH);
+        let Targets { mut files, parts } = targets;
+        let mut placed = Placed { mounts: Vec::new(), sites: Vec::new(), warnings: Vec::new() };
         let mut left_out = Vec::new();
-        let is_wanted = |home: &Home| plan.mounts.iter().any(|mount| mount.over.starts_with(home.database()));
-        for mut home in homes.into_iter().filter(is_wanted) {
-            match self.make(&mut home) {
-                Ok(made) => files.extend(made),
+        for mut part in parts {
+            let places = part.places();
+            if !plan.mounts.iter().any(|mount| places.contains(&mount.over)) {
+                continue;
+            }
+            match self.make(&mut part) {
+                Ok(made) => {
+                    files.extend(part.files.into_iter().chain(made));
+                    placed.sites.extend(part.sites);
+                }
                 Err(failure) => {
-                    home.clear();
+                    part.sites.iter().for_each(Site::clear);
                     placed.warnings.push(failure.in_a_line());
-                    left_out.push(home.database());
-                    continue;
+                    left_out.extend(places);
                 }
             }
-            placed.homes.push(home);
         }
-        let wanted =
-            plan.mounts.iter().filter(|mount| !left_out.iter().any(|home| mount.over.starts_with(home)));
+        let wanted = plan.mounts.iter().filter(|mount| !left_out.contains(&mount.over));
         let mounted =
             self.copies(plan, wanted, files).and_then(|copies| self.mount(copies, &mut placed.mounts));
         match mounted {
@@ -53,15 +59,17 @@ impl Container {
         }
     }
 
-    /// Makes in a home what is to be mounted over.
-    fn make(&self, home: &mut Home) -> Result<Vec<Target>, Failure> {
-        home.make()?;
+    /// Makes what is to be mounted over and is not there.
+    fn make(&self, part: &mut Part) -> Result<Vec<Target>, Failure> {
         let mut targets = Vec::new();
-        for name in Home::names() {
-            let over = home.database().join(name);
-            let Some(found) = self.uncover(&over, || home.find(name))? else { continue };
-            home.check(name, &found)?;
-            targets.push(Target { over, found });
+        for site in &mut part.sites {
+            site.make()?;
+            for (name, kind) in site.entries() {
+                let over = site.last().join(name);
+                let Some(found) = self.uncover(&over, || site.find(name))? else { continue };
+                site.check(name, *kind, &found)?;
+                targets.push(Target { over, found });
+            }
         }
         Ok(targets)
     }
@@ -74,8 +82,6 @@ impl Container {
         mut targets: Vec<Target>,
     ) -> Result<Vec<(OwnedFd, Target)>, Failure> {
         enter(&self.workshop)?;
-        // Everybody in the container is to read them.
-        umask(FileMode::S_IWGRP | FileMode::S_IWOTH);
         let folder = mounts::trust_folder(plan)?;
         let mut copies = Vec::new();
         for wanted in wanted {
@@ -107,15 +113,26 @@ impl Container {
     }
 }
 
+impl Part {
+    /// What is mounted over, all of it or nothing.
+    fn places(&self) -> Vec<PathBuf> {
+        let made = self.sites.iter().flat_map(|site| {
+            let last = site.last();
+            site.entries().iter().map(move |(name, _)| last.join(name))
+        });
+        self.files.iter().map(|target| target.over.clone()).chain(made).collect()
+    }
+}
+
 impl Placed {
     /// How many files and folders are mounted over.
     pub(crate) fn count(&self) -> usize {
         self.mounts.len()
     }
 
-    /// What [`Self::take_off`] needs: what is made in another user's home is removed as that user.
+    /// What [`Self::take_off`] needs: what is made in another user's folder is removed as that user.
     pub(crate) fn needed(&self) -> CapabilitySet {
-        self.homes.iter().fold(CapabilitySet::SYS_ADMIN, |needed, home| needed | home.needed())
+        self.sites.iter().fold(CapabilitySet::SYS_ADMIN, |needed, site| needed | site.needed())
     }
 
     /// Takes off what is mounted, and removes what was made. What the container unmounted itself is gone already.
@@ -123,6 +140,6 @@ impl Placed {
         for mounted in self.mounts.iter().rev() {
             files.unmount(mounted).unwrap_or_default();
         }
-        self.homes.iter().for_each(Home::clear);
+        self.sites.iter().for_each(Site::clear);
     }
 }

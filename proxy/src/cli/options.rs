@@ -71,8 +71,8 @@ pub(super) struct SealOptions {
     #[arg(long, value_name = "FILE")]
     pub(super) ca_file: Option<PathBuf>,
     /// Have the container trust the instance's CA: over its certificate bundles and Java stores go some that have
-    /// it too, until the gate ends. Nothing is written into the container, but for an empty folder in homes, where it
-    /// has NSS (Chromium)
+    /// it too, until the gate ends; Chromium and Node.js are told as well. Nothing is written into the container, but
+    /// for empty folders and files where those need them
     #[arg(long)]
     pub(super) trust: bool,
 }

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::elf::{self, EXECUTE, LOAD, PAGE_BYTES, PLAIN_STACK, PROGRAM, READ, Segment};
+
 /// Where the program is in its image.
 pub(super) const PATH: &str = "/pause";
 
@@ -11,38 +13,21 @@ pub(super) const IMAGE: &str = concat!("sluicegate-pause:", env!("CARGO_PKG_VERS
 /// Where the program is in memory, which is a multiple of every size of pages (elf(5)).
 const BASE: u64 = 0x40_0000;
 
-/// The size of pages that its one segment is made for: the largest there is, of some aarch64.
-const PAGE_BYTES: u64 = 0x1_0000;
-
-/// The length of the file's header.
-const HEADER_BYTES: u64 = 64;
-/// How many segments are described behind it, and the length of each description.
-const SEGMENTS: u64 = 2;
-const SEGMENT_BYTES: u64 = 56;
-
-/// What a segment is: contents, or how the stack is to be.
-const LOAD: u64 = 1;
-const STACK: u64 = 0x6474_e551;
-/// What it is for.
-const EXECUTE: u64 = 1;
-const WRITE: u64 = 2;
-const READ: u64 = 4;
-
-/// An architecture by its number in a program (elf(5)), and `pause` in a loop in its instructions: a signal ends
+/// An architecture, and `pause` in a loop in its instructions: a signal ends
 /// the process, or nothing does.
 #[derive(Clone, Copy)]
 struct Machine {
-    number: u64,
+    architecture: u64,
     code: &'static [u8],
 }
 
 /// `mov eax, SYS_pause; syscall; jmp` to the beginning.
-const X86_64: Machine = Machine { number: 62, code: b"\xb8\x22\0\0\0\x0f\x05\xeb\xf7" };
+const X86_64: Machine = Machine { architecture: elf::X86_64, code: b"\xb8\x22\0\0\0\x0f\x05\xeb\xf7" };
 
 /// `movz x0..x3, 0; movz x8, SYS_ppoll; svc 0; b` to the beginning: there is no pause(2), and ppoll(2) of nothing is
 /// the same.
 const AARCH64: Machine = Machine {
-    number: 183,
+    architecture: elf::AARCH64,
     code: b"\x00\x00\x80\xd2\x01\x00\x80\xd2\x02\x00\x80\xd2\x03\x00\x80\xd2\x28\x09\x80\xd2\x01\x00\x00\xd4\xfa\xff\xff\x17",
 };
 
@@ -67,31 +52,19 @@ fn archive(program: &[u8]) -> io::Result<Vec<u8>> {
     archive.into_inner()
 }
 
-/// A whole program (elf(5)) of one segment, for reading and executing, and a stack that is not executed.
+/// A whole program of one segment, for reading and executing.
 fn program(machine: Machine) -> Vec<u8> {
-    let headers = HEADER_BYTES + SEGMENTS * SEGMENT_BYTES;
+    let headers = elf::headers_bytes(2);
     let length = headers + machine.code.len() as u64;
-    // 64 bits, little-endian, version 1; of any system.
-    let mut program = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
-    let mut put = |fields: &[(u64, usize)]| {
-        for (value, width) in fields {
-            program.extend(value.to_le_bytes().iter().take(*width));
-        }
+    let whole = Segment {
+        kind: LOAD,
+        flags: READ | EXECUTE,
+        offset: 0,
+        address: BASE,
+        length,
+        alignment: PAGE_BYTES,
     };
-    // An executable of this machine, version 1; it begins behind the headers; no sections and no flags.
-    put(&[(2, 2), (machine.number, 2), (1, 4), (BASE + headers, 8), (HEADER_BYTES, 8), (0, 8), (0, 4)]);
-    put(&[(HEADER_BYTES, 2), (SEGMENT_BYTES, 2), (SEGMENTS, 2), (0, 2), (0, 2), (0, 2)]);
-    put(&[
-        (LOAD, 4),
-        (READ | EXECUTE, 4),
-        (0, 8),
-        (BASE, 8),
-        (BASE, 8),
-        (length, 8),
-        (length, 8),
-        (PAGE_BYTES, 8),
-    ]);
-    put(&[(STACK, 4), (READ | WRITE, 4), (0, 8), (0, 8), (0, 8), (0, 8), (0, 8), (16, 8)]);
+    let mut program = elf::headers(PROGRAM, machine.architecture, BASE + headers, &[whole, PLAIN_STACK]);
     program.extend(machine.code);
     program
 }
@@ -133,7 +106,7 @@ mod tests {
         for (machine, length) in [(X86_64, 185), (AARCH64, 204)] {
             let program = program(machine);
             assert_eq!(program.len(), length);
-            assert_eq!(u64::from(program[18]), machine.number);
+            assert_eq!(u64::from(program[18]), machine.architecture);
             assert!(program.ends_with(machine.code));
         }
         // Every instruction of this one has four bytes; the last leads back by six.

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use sluicegate_certs::java_key_store;
 
-use super::{TrustError, extended, nss, places, text};
+use super::{TrustError, extended, node, nss, places, text};
 use crate::capture::{self, CaptureError, Mount, Plan, TrustFile};
 use crate::folders;
 use crate::instance::InstanceError;
@@ -51,6 +51,7 @@ struct Search<'a> {
     java_stores: Vec<PathBuf>,
     nss_libraries: Vec<PathBuf>,
     homes: Vec<PathBuf>,
+    node_programs: Vec<PathBuf>,
 }
 
 /// What it found.
@@ -59,6 +60,7 @@ struct Inventory {
     bundles: Vec<Bundle>,
     java_stores: Vec<PathBuf>,
     databases: Vec<nss::Database>,
+    node: Option<node::Node>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -115,11 +117,16 @@ impl Keeper {
             java_stores: places::java_stores(),
             nss_libraries: places::nss_libraries(),
             homes: places::homes(),
+            node_programs: places::node_programs(),
         };
         // The helper begins with a byte.
         self.socket.get_mut().write_all(b"\n").map_err(silent)?;
         self.say(&search)?;
-        let inventory: Inventory = self.answer()?;
+        let mut inventory: Inventory = self.answer()?;
+        if self.folder.is_some() {
+            // That container gets a variable.
+            inventory.node = None;
+        }
         let plan = Plan { trust_dir, ..plan(&inventory, authority_pem).map_err(InstanceError::Trust)? };
         if let Some(folder) = &self.folder {
             // It has nothing to take off.
@@ -131,6 +138,9 @@ impl Keeper {
         let Placed { placed, warnings } = self.answer()?;
         for warning in warnings {
             tracing::warn!("{warning}");
+        }
+        if placed == 0 {
+            return Err(InstanceError::Trust(TrustError::NoBundle));
         }
         tracing::debug!(placed, "the container trusts the gate");
         Ok(())
@@ -199,10 +209,20 @@ fn silent(error: io::Error) -> InstanceError {
 }
 
 /// What goes over what: each bundle with the authority after it, one store of the first for every Java, and what
-/// NSS reads in each home.
+/// NSS reads in each home, and Node.js.
 fn plan(inventory: &Inventory, authority_pem: &str) -> Result<Plan, TrustError> {
     let mut plan = Plan::default();
-    let first = inventory.bundles.first().ok_or(TrustError::NoBundle)?;
+    let node = inventory
+        .node
+        .as_ref()
+        .is_some_and(|node| node::extend(&mut plan, node, authority_pem) && node.is_there);
+    let Some(first) = inventory.bundles.first() else {
+        if !node {
+            return Err(TrustError::NoBundle);
+        }
+        tracing::warn!("the container has no certificate bundle: only its Node.js trusts the gate");
+        return Ok(plan);
+    };
     let mut names: HashMap<&str, String> = HashMap::new();
     for bundle in &inventory.bundles {
         let number = names.len();
@@ -252,7 +272,7 @@ mod tests {
                 bundle("/c", system.trim_end()),
             ],
             java_stores: vec!["/j".into(), "/k".into()],
-            databases: Vec::new(),
+            ..Inventory::default()
         };
         let plan = plan(&inventory, &ours).unwrap();
         let content = |over: &str| {

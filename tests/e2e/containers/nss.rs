@@ -203,7 +203,7 @@ fn t03_where_a_home_cannot_be_written_to_the_rest_trusts_the_gate_and_a_warning_
     let mut gate = yard.job(["sluicegate", "attach", &target, "--trust", "--json", "--name", NAME]).spawn();
     gate.wait_for_output("\"ready\"");
     let said = gate.stderr();
-    assert!(said.contains("/home/worker cannot have a folder .pki/nssdb: Read-only file system"), "{said}");
+    assert!(said.contains("/home/worker cannot have .pki/nssdb/sluicegate: Read-only file system"), "{said}");
     assert!(said.contains("/home/volume is mounted from elsewhere"), "{said}");
     assert!(!said.contains("/root"), "a home in memory can be written to: {said}");
     let list = fs::read_to_string(format!("/proc/{pid}/root/root/.pki/nssdb/pkcs11.txt")).unwrap();
