@@ -7,11 +7,13 @@ import { ctx, env, hasPromises, setClassName, takePromises } from "./context.js"
 import { call, checkUndecided, describe, describeLoading, refused } from "./failures.js";
 import { install } from "./globals.js";
 import { CONNECT, entriesOf, handlerOf, MESSAGE } from "./handlers.js";
+import { fill } from "./heap.js";
 import { end, turn as nextTurn } from "./idle.js";
 import { Request, Response } from "./messages.js";
 import { bytesOf, isBytes } from "./text.js";
 
 install(globalThis);
+fill();
 
 /** What can become of a connection. */
 const DECISIONS = ["judge", "pass"];
