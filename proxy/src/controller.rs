@@ -266,8 +266,10 @@ impl Controller {
         if let Some(file) = &self.state_file {
             // One writes at a time.
             let _inner = self.inner();
-            let kept = file.keep_component(&content);
-            kept.map_err(|error| ControlError::Unkept(format!("a component: {error}")))?;
+            file.keep_component(&content).map_err(|error| {
+                let place = file.path().display();
+                ControlError::Unkept(format!("a component beside {place}: {error}"))
+            })?;
         }
         if let Err(problem) =
             self.gate.programs.load(&Program::new("component", ProgramKind::Component, content))

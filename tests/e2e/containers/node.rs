@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::cell::{BUNDLE, Cell, NAME, NODE as DEPENDENCY, assert_nothing_mounted_here, authority, put};
-use crate::support::{ANSWER, Docker, HOST, IMAGE, Yard, shown};
+use crate::support::{ANSWER, Bundle, Docker, HOST, IMAGE, Yard, shown};
 
 /// Where a cell has it.
 const NODE: &str = "/opt/node/bin/node";
@@ -122,6 +122,47 @@ fn t02_node_as_its_makers_build_it_trusts_the_gate_in_a_container_that_run_start
         let line = [&["sluicegate", "run"], options, &told].concat();
         yard.job(line).run().assert_success().assert_stdout(&format!("{ANSWER}\n"));
     }
+}
+
+#[test]
+fn t03_a_hook_has_node_trust_the_gate_before_its_first_instruction() {
+    for runtime in ["runc", "crun"] {
+        let world = World::new("trust-node-hook");
+        let yard = Yard::new(&world);
+        put_node(&yard);
+        put(&shown(&yard.files()), BUNDLE, fs::read(BUNDLE).unwrap());
+        let id = format!("node-{runtime}-{}", std::process::id());
+        let options = ["--policy", &yard.policy(), "--state", &shown(&world.path("state")), "--trust"];
+        let bundle = Bundle::new(&yard, "b", &format!("exec node -e \"{}\"", fetches()));
+        let outcome = bundle.writable().hooked(&yard, &options).job(&yard, runtime, &id).run();
+        outcome.assert_success().assert_stdout(&format!("{ANSWER} /usr/local/bin/node\n"));
+        yard.wait_for_the_end(&id);
+    }
+    assert_nothing_mounted_here();
+}
+
+#[test]
+fn t03_node_trusts_the_gate_in_a_read_only_rootless_container() {
+    let world = World::new("trust-node-rootless");
+    let yard = Yard::new(&world);
+    put_node(&yard);
+    put(&shown(&yard.files()), BUNDLE, fs::read(BUNDLE).unwrap());
+    put(&shown(&yard.files()), SETTINGS, "HOME = .\n");
+    let (policy, script) = (yard.policy(), fetches());
+    let script = format!(
+        "podman run -d --name jail --network none --read-only {IMAGE} sleep 3600
+        sluicegate attach podman:jail --policy {policy} --trust > gate.out 2>&1 &
+        until sluicegate status get --instance jail > status.out 2>&1; do sleep 0.1; done
+        podman exec jail node -e \"{script}\"
+        kill $!
+        wait $!
+        podman exec jail cat {SETTINGS}
+        podman exec jail sh -c 'ls -d {FOLDER} 2>/dev/null || echo nothing'
+        podman rm -f -t 0 jail"
+    );
+    let outcome = yard.rootless_podman(&script);
+    let told = format!("{ANSWER} /usr/local/bin/node\nHOME = .\nnothing\n");
+    assert!(outcome.stdout.contains(&told), "{outcome:#?}");
 }
 
 #[test]

@@ -287,6 +287,12 @@ impl Bundle {
         self
     }
 
+    /// With a root that can be written to.
+    pub(crate) fn writable(mut self) -> Self {
+        self.configuration["root"]["readonly"] = false.into();
+        self
+    }
+
     /// Joins a namespace that is there instead of making one.
     pub(crate) fn in_namespace(mut self, path: &Path) -> Self {
         let namespaces = self.configuration["linux"]["namespaces"].as_array_mut().unwrap();
