@@ -9,6 +9,7 @@ use crate::sites::{Outline, Site};
 use crate::trust::{Node, Search};
 use rustix::fs::FileType;
 use std::path::PathBuf;
+use std::slice;
 
 const PROGRAMS: &str = "Node.js as its makers build it";
 /// OpenSSL's settings, where Node.js looks for them (`OPENSSLDIR` of its build, for Linux).
@@ -42,7 +43,7 @@ impl Container {
     ) -> Result<Option<(Node, Part)>, Failure> {
         let is_there = self.has_any(&search.node_programs)?;
         let settings: PathBuf = SETTINGS.iter().collect();
-        let mut part = Part { sites: Vec::new(), files: self.candidates(&[settings.clone()])? };
+        let mut part = Part { sites: Vec::new(), files: self.candidates(slice::from_ref(&settings))? };
         let text = match part.files.first() {
             Some(target) => {
                 let read = self.files.read(&target.found, SETTINGS_LIMIT);

@@ -2,7 +2,7 @@
 
 import { call } from "./failures.js";
 
-const NAME = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+const NAME = /^[!#$%&'*+\-.^_\x60|~0-9A-Za-z]+$/;
 
 function nameOf(value) {
   const name = String(value);

@@ -6,10 +6,10 @@
 // lies together.
 
 /** Up to which length in bytes free places are looked for, and how far the lengths are apart. */
-const LENGTH_MAX = 512;
+const LENGTH_MAX = 128;
 const STEP = 8;
-/** How many are taken of each length. There are fewer; what is too many lies together, and is zeros. */
-const OF_EACH = 8;
+/** How many are taken of each length. What is too many lies together. */
+const OF_EACH = 16;
 
 const kept = [];
 
