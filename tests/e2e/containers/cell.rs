@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use e2e::{Job, Running, wait_until};
+use nix::unistd::Pid;
 
 use crate::support::Yard;
 
@@ -118,6 +119,13 @@ impl<'yard, 'world> Cell<'yard, 'world> {
         gate.wait_for_output("\"ready\"");
         gate
     }
+}
+
+/// The process that takes off again what a gate has had mounted.
+pub(crate) fn keeper(gate: &Running<'_>) -> Pid {
+    let pid = gate.pid();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    Pid::from_raw(children.trim().parse().unwrap())
 }
 
 /// The certificate of a gate's authority.

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use e2e::{Outcome, World};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
-use crate::cell::{BUNDLE, Cell, NAME, NODE as DEPENDENCY, assert_nothing_mounted_here, authority, put};
+use crate::cell::{
+    BUNDLE, Cell, NAME, NODE as DEPENDENCY, assert_nothing_mounted_here, authority, keeper, put,
+};
 use crate::support::{ANSWER, Bundle, Docker, HOST, IMAGE, Yard, shown};
 
 /// Where a cell has it.
@@ -179,9 +180,7 @@ fn t08_node_is_told_of_the_present_authority_whatever_gates_of_before_have_left(
         outcome.assert_success().assert_stdout(&format!("{ANSWER} {NODE}\n"));
         if ends == Signal::SIGKILL {
             // Together with who would have tidied up.
-            let pid = gate.pid();
-            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-            kill(Pid::from_raw(children.trim().parse().unwrap()), ends).unwrap();
+            kill(keeper(&gate), ends).unwrap();
         }
         gate.signal(ends);
         gate.wait();

@@ -7,7 +7,7 @@ use e2e::{Job, World, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::cell::{BUNDLE, Cell, DEADLINE, NAME, assert_nothing_mounted_here, authority, put};
+use crate::cell::{BUNDLE, Cell, DEADLINE, NAME, assert_nothing_mounted_here, authority, keeper, put};
 use crate::support::{ANSWER, Docker, HOST, IMAGE, Yard, shown};
 
 const END: &str = "-----END CERTIFICATE-----\n";
@@ -95,9 +95,7 @@ fn t08_nss_is_told_of_the_present_authority_whatever_gates_of_before_have_left()
         }
         if ends == Signal::SIGKILL {
             // Together with who would have tidied up.
-            let pid = gate.pid();
-            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-            kill(Pid::from_raw(children.trim().parse().unwrap()), ends).unwrap();
+            kill(keeper(&gate), ends).unwrap();
         }
         gate.signal(ends);
         gate.wait();

@@ -4,15 +4,15 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use e2e::{Running, World, wait_until};
+use e2e::{World, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
-use nix::unistd::{Pid, mkfifo};
+use nix::unistd::mkfifo;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::cell::{
-    BEGIN, BUNDLE, Cell, DEADLINE, NAME, assert_extended, assert_nothing_mounted_here, authority, put,
+    BEGIN, BUNDLE, Cell, DEADLINE, NAME, assert_extended, assert_nothing_mounted_here, authority, keeper, put,
 };
 use crate::support::{ANSWER, Bundle, Docker, HOST, IMAGE, Yard, assert_complains, shown};
 
@@ -159,13 +159,6 @@ fn t08_of_all_gates_that_came_one_after_the_other_one_authority_is_trusted() {
     gate.signal(Signal::SIGTERM);
     gate.wait().assert_success();
     assert!(untouched());
-}
-
-/// The process that takes off again what a gate has had mounted.
-fn keeper(gate: &Running<'_>) -> Pid {
-    let pid = gate.pid();
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    Pid::from_raw(children.trim().parse().unwrap())
 }
 
 #[test]
