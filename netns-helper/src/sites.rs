@@ -79,6 +79,11 @@ impl Site {
         self.uid.as_raw() == uid
     }
 
+    /// Whether something may be made in it.
+    pub(crate) fn is_own(&self) -> bool {
+        self.is_own
+    }
+
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path

@@ -4,11 +4,11 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use e2e::{Outcome, World};
+use e2e::{Outcome, World, wait_until};
 use nix::sys::signal::{Signal, kill};
 
 use crate::cell::{
-    BUNDLE, Cell, NAME, NODE as DEPENDENCY, assert_nothing_mounted_here, authority, keeper, put,
+    BUNDLE, Cell, DEADLINE, NAME, NODE as DEPENDENCY, assert_nothing_mounted_here, authority, keeper, put,
 };
 use crate::support::{ANSWER, Bundle, Docker, HOST, IMAGE, Yard, shown};
 
@@ -228,6 +228,41 @@ fn t03_where_node_cannot_be_told_the_rest_trusts_the_gate_and_a_warning_says_so(
     told(None);
     assert_eq!(fs::read_to_string(&settings).unwrap(), "HOME = .\n");
     assert_nothing_mounted_here();
+}
+
+#[test]
+fn e17_nothing_is_made_in_the_machines_own_devices() {
+    let world = World::new("trust-node-devices");
+    let yard = Yard::new(&world);
+    let root = shown(&yard.files());
+    put(&root, BUNDLE, fs::read(BUNDLE).unwrap());
+    put(&root, SETTINGS, "HOME = .\n");
+    let script = format!("mount --rbind /dev {root}/dev && exec chroot {root} sleep 3600");
+    let process = yard.job(["unshare", "--net", "--mount", "sh", "-c", &script]).spawn();
+    let comm = format!("/proc/{}/comm", process.pid());
+    wait_until("the container's process", DEADLINE, || {
+        fs::read_to_string(&comm).is_ok_and(|name| name.trim() == "sleep")
+    });
+    let target = format!("pid:{}", process.pid());
+    for has_node in [false, true] {
+        if has_node {
+            put(&root, "/usr/local/bin/node", "");
+        }
+        let mut gate =
+            yard.job(["sluicegate", "attach", &target, "--trust", "--json", "--name", NAME]).spawn();
+        gate.wait_for_output("\"ready\"");
+        if has_node {
+            gate.wait_for_complaint("does not trust the gate: /dev is mounted from elsewhere");
+        }
+        assert!(!fs::exists(FOLDER).unwrap());
+        assert_eq!(
+            fs::read_to_string(format!("/proc/{}/root{SETTINGS}", process.pid())).unwrap(),
+            "HOME = .\n"
+        );
+        gate.signal(Signal::SIGTERM);
+        let ended = gate.wait();
+        assert_eq!(ended.stderr.contains("Node.js"), has_node, "{ended:#?}");
+    }
 }
 
 #[test]
