@@ -1,5 +1,5 @@
-//! What Node.js is told in a container, as its makers build it: it has its authorities compiled in, and reads of
-//! files but OpenSSL's settings. Those load a library, which names one more authority to it.
+//! What Node.js is told in a container, as its makers build it: it has its authorities compiled in, and the one file
+//! that it reads of itself is OpenSSL's settings. Those load a library, which names one more authority to it.
 
 use std::path::{Path, PathBuf};
 
