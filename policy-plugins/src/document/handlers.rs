@@ -92,7 +92,7 @@ pub(crate) enum BindingKindEntry {
 #[serde(deny_unknown_fields)]
 pub(crate) struct HandlerLimitsEntry {
     /// Steps of the interpreter. Default: 200000.
-    #[schemars(with = "Option<u64>", range(min = 1, max = 100_000_000))]
+    #[schemars(with = "Option<u64>", range(min = 1, max = 1_000_000_000))]
     pub(crate) operations: Option<Spanned<u64>>,
     /// Nested calls. Default: 32.
     #[schemars(with = "Option<u64>", range(min = 1, max = 64))]

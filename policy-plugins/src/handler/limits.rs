@@ -41,7 +41,7 @@ impl HandlerLimits {
 impl Default for HandlerLimits {
     fn default() -> Self {
         Self {
-            // 30 to 40 ns each: more than the processor time allows.
+            // 20 to 40 ns each: about what the processor time allows.
             operations: 200_000,
             call_depth: 32,
             string_bytes: 256 * 1024,

@@ -23,7 +23,7 @@ pub(crate) const NAME: &str = "box";
 
 /// Far above what the handlers need on a slow machine in a build without optimisation, and so that
 /// what ends a handler which wants too much is the limit it is about.
-pub(crate) const LIMITS: &str = "[handler_limits]\ncpu_ms = 2000\noperations = 100000000\n";
+pub(crate) const LIMITS: &str = "[handler_limits]\ncpu_ms = 2000\noperations = 1000000000\n";
 
 /// The origins, and what a gate with the conformance handler needs to find them.
 #[derive(Debug)]

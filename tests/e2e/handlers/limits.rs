@@ -26,7 +26,7 @@ fn h06_clients_that_leave_do_not_multiply_the_threads_of_handlers() {
     let site = Site::start(&world);
     handler(&world, "loop", "loop {}");
     // Each run goes on for seconds after its client has left.
-    let limits = "handler_limits = { cpu_ms = 3000, operations = 100000000 }";
+    let limits = "handler_limits = { cpu_ms = 3000, operations = 1000000000 }";
     let text = format!("{limits}\noutbound = \"handlers/loop.rhai\"");
     let mut gate = world.gate(&site.policy(&world, &text, &["h.test"])).attach();
     let one = "curl -s -m 0.3 --http2-prior-knowledge http://h.test/ &";
@@ -88,7 +88,7 @@ fn h06_loops_do_not_hold_up_other_hosts() {
     handler(&world, "good", "fetch(request)");
     let text = "allowed_hosts = [\"loop.test\", \"good.test\", \"plain.test\"]\n\
                 [outbound_by_host]\n\"loop.test\" = \"handlers/loops.rhai\"\n\"good.test\" = \"handlers/good.rhai\"\n\
-                [handler_limits]\ncpu_ms = 2000\noperations = 100000000";
+                [handler_limits]\ncpu_ms = 2000\noperations = 1000000000";
     let policy = site.policy(&world, text, &["good.test", "plain.test"]);
     let gate = world.gate(&policy).named("box").attach();
     let eight = "for one in 1 2 3 4 5 6 7 8; do\n\

@@ -10,7 +10,7 @@ use crate::messages::{CONVERSATION, node_client};
 use crate::support::{Server, exchange, python, said};
 
 /// Far above what the scripts need on a slow machine in a build without optimisation.
-const LIMITS: &str = "[handler_limits]\ncpu_ms = 2000\noperations = 100000000\n";
+const LIMITS: &str = "[handler_limits]\ncpu_ms = 2000\noperations = 1000000000\n";
 const OPEN: &str = "allowed_hosts = [\"echo.test\"]\noutbound = \"judge.rhai\"";
 const OUTBOUND: &str = "fn outbound(request, env, ctx) { fetch(request) }\n";
 
