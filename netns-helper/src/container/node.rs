@@ -51,7 +51,9 @@ impl Container {
                 String::from_utf8_lossy(&text).into_owned()
             }
             None if is_there => {
-                part.sites.extend(Site::open(&self.files, mounts, SETTINGS[0].into(), &MISSING_SETTINGS)?);
+                let above = Site::open(&self.files, mounts, SETTINGS[0].into(), &MISSING_SETTINGS)?;
+                let Some(above) = above else { return Ok(None) };
+                part.sites.push(above);
                 String::new()
             }
             None => return Ok(None),
