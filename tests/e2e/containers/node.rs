@@ -227,6 +227,14 @@ fn t03_where_node_cannot_be_told_the_rest_trusts_the_gate_and_a_warning_says_so(
     put(&root, SETTINGS, "HOME = .\n");
     told(None);
     assert_eq!(fs::read_to_string(&settings).unwrap(), "HOME = .\n");
+    // Nothing is made where a link leads to.
+    fs::remove_file(&settings).unwrap();
+    fs::rename(format!("{root}/etc"), format!("{root}/configuration")).unwrap();
+    symlink("configuration", format!("{root}/etc")).unwrap();
+    let gate = cell.gate();
+    cell.job(&["curl", "-sS", &format!("https://{HOST}/")]).run().assert_stdout(ANSWER);
+    assert!(!fs::exists(&settings).unwrap());
+    drop(gate);
     assert_nothing_mounted_here();
 }
 
