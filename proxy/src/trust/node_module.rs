@@ -10,7 +10,7 @@ use crate::elf::{
 const SEGMENTS: u64 = 4;
 
 /// What it calls, and by what names it is called: of a provider (provider-base(7)), and of a module of OpenSSL 1.1
-/// (`CONF_module_add(3)`), with which Node.js came up to version 16.
+/// (`CONF_module_add(3)`), without which Node.js 14, that reads the settings too, would not start.
 const CALLED: &str = "setenv";
 const NAMES: [&str; 3] = ["OSSL_provider_init", "OPENSSL_init", "OPENSSL_finish"];
 
