@@ -141,6 +141,8 @@ struct Inner {
     state: State,
     /// The files with problems of a document that was not taken, which may be mended.
     broken: Vec<PathBuf>,
+    /// When the document and its files were begun to be read.
+    read: SystemTime,
 }
 
 /// What a [`Controller`] begins with.
@@ -164,7 +166,7 @@ impl Controller {
     /// Takes over a gate that runs the policy of `beginning`.
     pub fn new(gate: Arc<Gate>, about: About, beginning: Beginning) -> Self {
         let Beginning { document, base, state, state_file, places, events } = beginning;
-        let inner = Inner { document, base, state, broken: Vec::new() };
+        let inner = Inner { document, base, state, broken: Vec::new(), read: SystemTime::now() };
         let components = Components::default();
         Self { gate, about, events, places, state_file, components, inner: Mutex::new(inner) }
     }
@@ -348,6 +350,7 @@ impl Controller {
         let (bundle, compiled) = match document {
             None => (None, Compiled { policy: Policy::closed(), warnings: Vec::new() }),
             Some(file) => {
+                inner.read = SystemTime::now();
                 let read = Bundle::read(&file, &self.gate.programs).map_err(ControlError::from);
                 let read = read.inspect_err(|error| self.refused(actor, error));
                 let folder = file.parent().unwrap_or(&file);
@@ -370,7 +373,7 @@ impl Controller {
     pub fn is_watching(&self) -> bool {
         match &self.about.sealing {
             Sealing::Apart => true,
-            Sealing::Shared { .. } => !self.watched_files().iter().any(|file| is_changeable(file)),
+            Sealing::Shared { .. } => !self.watched_files().0.iter().any(|file| is_changeable(file)),
         }
     }
 
@@ -396,14 +399,15 @@ impl Controller {
         }
     }
 
-    /// The files of the document in force; none while an upload stands in its place.
-    pub fn watched_files(&self) -> Vec<PathBuf> {
+    /// The files of the document in force, and when they were begun to be read; none while an upload stands in
+    /// its place.
+    pub fn watched_files(&self) -> (Vec<PathBuf>, SystemTime) {
         let inner = self.inner();
         if inner.state.upload.is_some() {
-            return Vec::new();
+            return (Vec::new(), inner.read);
         }
         let files = inner.document.iter().flat_map(Bundle::files);
-        files.chain(inner.broken.iter().cloned()).collect()
+        (files.chain(inner.broken.iter().cloned()).collect(), inner.read)
     }
 
     /// Answers a question to people, and remembers the answer as told.

@@ -1,11 +1,11 @@
 //! Follows the document's file and those of its scripts, where nobody but the operator can change them.
 
 use std::collections::BTreeMap;
-use std::fs::Metadata;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Access, access};
 
@@ -16,9 +16,20 @@ use crate::controller::{Actor, Controller};
 /// tells: network file systems, and folders that are swapped by a symbolic link.
 const INTERVAL: Duration = Duration::from_millis(500);
 
+/// How much earlier a file system may say that a file was written than it was: it counts the kernel's ticks.
+const TICK: Duration = Duration::from_millis(20);
+
 /// What changes when a file is written or replaced.
-type Stamp = Option<(u64, u64, u64, i64, i64)>;
-type Stamps = BTreeMap<PathBuf, Stamp>;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: SystemTime,
+}
+
+/// Of each file, `None` where it is not there.
+type Stamps = BTreeMap<PathBuf, Option<Stamp>>;
 
 /// The files as they were at one moment.
 #[derive(Debug)]
@@ -28,7 +39,7 @@ impl Seen {
     /// The files to follow as they are now. To be taken before anybody is told that the gate serves: what is
     /// written from then on is a change.
     pub fn now(controller: &Controller) -> Self {
-        Self(followed(controller))
+        Self(followed(controller).0)
     }
 }
 
@@ -40,8 +51,8 @@ pub async fn watch_document(controller: Arc<Controller>, begun: Seen) {
     let mut interval = tokio::time::interval(INTERVAL);
     loop {
         interval.tick().await;
-        let Some(now) = look(&controller).await else { return };
-        know(&mut taken, &now);
+        let Some((now, read)) = look(&controller).await else { return };
+        know(&mut taken, &now, read);
         // Taken once it has stopped changing: an editor may be in the middle of it.
         if now != taken && now == seen {
             taken.clone_from(&now);
@@ -50,30 +61,33 @@ pub async fn watch_document(controller: Arc<Controller>, begun: Seen) {
             if let Ok(Err(error)) = reloaded {
                 tracing::warn!(error = in_words(&error), "the changed policy document is not taken");
             }
-            let Some(after) = look(&controller).await else { return };
-            know(&mut taken, &after);
+            let Some((after, read)) = look(&controller).await else { return };
+            know(&mut taken, &after, read);
         }
         seen = now;
     }
 }
 
-/// The files to follow as they are now, none where the workload could change one; on a thread that may
-/// wait for the controller and the disk.
-async fn look(controller: &Arc<Controller>) -> Option<Stamps> {
+/// The files to follow as they are now, and when they were read; none where the workload could change one. On a
+/// thread that may wait for the controller and the disk.
+async fn look(controller: &Arc<Controller>) -> Option<(Stamps, SystemTime)> {
     let controller = Arc::clone(controller);
     tokio::task::spawn_blocking(move || followed(&controller)).await.ok()
 }
 
-fn followed(controller: &Controller) -> Stamps {
+fn followed(controller: &Controller) -> (Stamps, SystemTime) {
+    let (files, read) = controller.watched_files();
     // Asked each time: a later document may name a script that the workload could write.
-    if controller.is_watching() { stamps(controller.watched_files()) } else { Stamps::new() }
+    if controller.is_watching() { (stamps(files), read) } else { (Stamps::new(), read) }
 }
 
-/// Forgets files that are followed no more. Those that are new were read when they came to be.
-fn know(taken: &mut Stamps, now: &Stamps) {
+/// Forgets files that are followed no more. One that is new is taken as it was `read`, unless it may have been
+/// written since.
+fn know(taken: &mut Stamps, now: &Stamps, read: SystemTime) {
     taken.retain(|file, _| now.contains_key(file));
     for (file, stamp) in now {
-        taken.entry(file.clone()).or_insert(*stamp);
+        let was_read = stamp.filter(|stamp| stamp.modified + TICK < read);
+        taken.entry(file.clone()).or_insert(was_read);
     }
 }
 
@@ -92,11 +106,13 @@ pub fn is_changeable(path: &Path) -> bool {
 }
 
 fn stamps(files: Vec<PathBuf>) -> Stamps {
-    let stamp = |metadata: Metadata| {
-        (metadata.dev(), metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec())
+    let stamp = |file: &Path| -> io::Result<Stamp> {
+        let metadata = file.metadata()?;
+        let (device, inode, length) = (metadata.dev(), metadata.ino(), metadata.size());
+        Ok(Stamp { device, inode, length, modified: metadata.modified()? })
     };
     let stamped = |file: PathBuf| {
-        let stamp = file.metadata().ok().map(stamp);
+        let stamp = stamp(&file).ok();
         (file, stamp)
     };
     files.into_iter().map(stamped).collect()
@@ -127,5 +143,19 @@ mod tests {
         std::fs::rename(folder.path().join("next"), &file).unwrap();
         let replaced = look();
         assert!(missing != written && written != replaced);
+    }
+
+    #[test]
+    fn a_new_file_that_may_have_been_written_since_it_was_read_is_to_be_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("new.rhai");
+        std::fs::write(&file, "").unwrap();
+        let now = stamps(vec![file.clone()]);
+        let written = now[&file].unwrap().modified;
+        for (read, is_known) in [(written + 2 * TICK, true), (written, false), (written - TICK, false)] {
+            let mut taken = Stamps::new();
+            know(&mut taken, &now, read);
+            assert_eq!(taken == now, is_known, "{read:?}");
+        }
     }
 }

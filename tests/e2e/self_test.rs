@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use e2e::{
     Arrivals, Dns, Identity, Nginx, ORIGIN_IPV4, ORIGIN_IPV6, Origin, OriginConfig, Reply, TcpServer, World,
-    assert_token_absent, new_token, pseudo_random_sha256, sha256_hex, with_token_scan,
+    assert_token_absent, new_token, pseudo_random_sha256, sha256_hex, wait_until, with_token_scan,
 };
 use serde_json::json;
 
@@ -168,6 +168,8 @@ fn nginx_shows_the_credential_it_got() {
     let nginx = Nginx::start(&world, "files.test", 8443, "location / { return 200 hello; }");
     let arguments = ["-H", "Authorization: Bearer abc", "https://files.test/x"];
     world.direct(nginx.address(), &arguments).assert_success().assert_stdout("hello");
+    // It is written down after it is answered.
+    wait_until("a line of nginx", Duration::from_secs(30), || !nginx.requests().is_empty());
     assert_eq!(nginx.requests(), ["GET /x 200 Bearer abc"]);
 }
 
@@ -223,6 +225,7 @@ fn world_leaves_nothing_behind() {
     drop(world);
     assert!(!gate.exists() && !scratch.exists());
     // Killed is not yet reaped; a zombie has no command line any more.
-    let command = fs::read(Path::new("/proc").join(&pid).join("cmdline")).unwrap_or_default();
-    assert!(command.is_empty(), "{pid} is still there: {}", String::from_utf8_lossy(&command));
+    wait_until(&format!("the end of {pid}"), Duration::from_secs(20), || {
+        fs::read(Path::new("/proc").join(&pid).join("cmdline")).unwrap_or_default().is_empty()
+    });
 }

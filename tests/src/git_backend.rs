@@ -1,9 +1,11 @@
 //! A real `git http-backend`, for an nginx to stand before.
 
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::job::Running;
-use crate::world::World;
+use crate::world::{World, wait_until};
 
 /// Who commits, and the branch that is made.
 const IDENTITY: &str = "-c user.name=Agent -c user.email=agent@example.test -c init.defaultBranch=main";
@@ -45,6 +47,7 @@ impl<'world> GitBackend<'world> {
         let socket = world.path("fcgiwrap.sock");
         let listen = format!("unix:{}", socket.display());
         let fcgiwrap = world.root_job(world.origin_namespace(), ["fcgiwrap", "-f", "-s", &listen]).spawn();
+        wait_until("fcgiwrap", Duration::from_secs(30), || UnixStream::connect(&socket).is_ok());
         Self { program, listen, projects, _fcgiwrap: fcgiwrap }
     }
 

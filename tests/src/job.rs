@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -55,7 +55,7 @@ impl<'world> Job<'world> {
         self
     }
 
-    /// How long it may take; 60 s if not said.
+    /// How long it may take, and how long something of it may be waited for; two minutes if not said.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
@@ -76,7 +76,7 @@ impl<'world> Job<'world> {
         running.wait()
     }
 
-    /// Starts it, with its standard input open for [`Running::write`]. The deadline counts from here.
+    /// Starts it, with its standard input open for [`Running::write`].
     pub fn spawn(mut self) -> Running<'world> {
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let shown = format!("{:?}", self.command);
@@ -143,17 +143,29 @@ impl Running<'_> {
         self.log.as_deref().map(read_log).unwrap_or_default()
     }
 
-    /// The log lines, once none was added for a moment, or some time has passed.
+    /// The log lines, once none was added for a moment and the process has nothing to do, or some time has
+    /// passed.
     pub(crate) fn settled_log(&self) -> Vec<Value> {
         let length = || self.log.as_deref().and_then(|log| fs::metadata(log).ok()).map(|log| log.len());
         for _ in 0..SETTLING_ROUNDS {
             let before = length();
             thread::sleep(SETTLED_AFTER);
-            if length() == before {
+            if length() == before && !self.is_busy() {
                 break;
             }
         }
         self.log()
+    }
+
+    /// Whether one of its threads runs, or waits for a processor or a disk (proc_pid_stat(5)).
+    fn is_busy(&self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).into_iter().flatten().flatten();
+        let states = threads.filter_map(|thread| {
+            let stat = fs::read_to_string(thread.path().join("stat")).ok()?;
+            // The name before it is in parentheses, and may have some of its own.
+            stat.rsplit_once(") ")?.1.chars().next()
+        });
+        states.into_iter().any(|state| matches!(state, 'R' | 'D'))
     }
 
     /// Writes to its standard input.
@@ -193,14 +205,15 @@ impl Running<'_> {
         found.expect("it was found")
     }
 
-    /// Waits for its end. Fails the test at the deadline.
+    /// Waits for its end. Fails the test at the deadline, which counts from here: it may have served for long.
     pub fn wait(mut self) -> Outcome {
         self.stdin = None;
+        let began = Instant::now();
         let mut status = None;
         while status.is_none() {
             status = self.child.try_wait().expect("wait for a child");
             if status.is_none() {
-                self.check_deadline();
+                self.check_deadline(began);
                 thread::sleep(Duration::from_millis(2));
             }
         }
@@ -208,13 +221,13 @@ impl Running<'_> {
     }
 
     /// Lets it go on for a moment, for a caller that looks at something again and again; fails when it
-    /// ended badly, or the deadline is over.
+    /// ended badly, or the deadline is over since it was started.
     pub fn wait_a_little(&mut self) {
         let ended = self.child.try_wait().expect("wait for a child");
         if let Some(status) = ended.filter(|status| !status.success()) {
             self.fail(&format!("it ended with {status}"));
         }
-        self.check_deadline();
+        self.check_deadline(self.started);
         thread::sleep(Duration::from_millis(10));
     }
 
@@ -235,25 +248,27 @@ impl Running<'_> {
         }
     }
 
-    fn wait_for(&mut self, what: &str, mut fact: impl FnMut(&Self) -> bool) {
+    /// Waits until this holds; fails when it ends before that, or the deadline is over, which counts from here.
+    pub fn wait_for(&mut self, what: &str, mut fact: impl FnMut(&Self) -> bool) {
+        let began = Instant::now();
         while !fact(self) {
             if let Some(status) = self.child.try_wait().expect("wait for a child") {
                 // The fact may have come about between the look and the end.
                 wait_until(&format!("the output of what ended with {status}"), OUTPUT_DEADLINE, || {
-                    fact(self) || self.output_ended.try_recv().is_ok()
+                    fact(self) || self.output_ended.try_recv() == Err(TryRecvError::Disconnected)
                 });
                 if fact(self) {
                     return;
                 }
                 self.fail(&format!("it ended with {status} before there was {what}"));
             }
-            self.check_deadline();
+            self.check_deadline(began);
             thread::sleep(Duration::from_millis(5));
         }
     }
 
-    fn check_deadline(&self) {
-        if self.started.elapsed() > self.deadline {
+    fn check_deadline(&self, began: Instant) {
+        if began.elapsed() > self.deadline {
             self.fail(&format!("no end within {:?}", self.deadline));
         }
     }

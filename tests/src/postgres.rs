@@ -3,11 +3,12 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::unistd::{Gid, Uid, chown};
 
 use crate::job::Running;
-use crate::world::World;
+use crate::world::{World, wait_until};
 
 const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
 /// Somebody who is not root, for a server that refuses to be.
@@ -50,7 +51,9 @@ impl<'world> Postgres<'world> {
         // The server listens before it takes connections.
         world.wait_for_listener(address);
         let host = address.ip().to_string();
-        as_user(&["pg_isready", "-q", "-t", "20", "-h", &host, "-p", &port]).run().assert_success();
+        wait_until("postgres", Duration::from_secs(30), || {
+            as_user(&["pg_isready", "-q", "-h", &host, "-p", &port]).run().code() == 0
+        });
         Self { _running: running }
     }
 }

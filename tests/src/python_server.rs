@@ -35,20 +35,24 @@ impl<'world> PythonServer<'world> {
 
     /// What it saw so far.
     pub fn events(&self) -> Vec<Value> {
-        let printed = self.running.stdout();
-        // The last line may be on its way.
-        let lines = printed.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        lines.map(|line| serde_json::from_str(line).expect("the server prints JSON")).collect()
+        events(&self.running)
     }
 
     /// Waits until this finds something in what it saw.
     #[track_caller]
     pub fn wait_for(&mut self, find: impl Fn(Vec<Value>) -> Option<Value>) -> Value {
-        loop {
-            if let Some(found) = find(self.events()) {
-                return found;
-            }
-            self.running.wait_a_little();
-        }
+        let mut found = None;
+        self.running.wait_for("what the test waits for in what the server saw", |running| {
+            found = find(events(running));
+            found.is_some()
+        });
+        found.expect("it was found")
     }
+}
+
+fn events(running: &Running<'_>) -> Vec<Value> {
+    let printed = running.stdout();
+    // The last line may be on its way.
+    let lines = printed.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    lines.map(|line| serde_json::from_str(line).expect("the server prints JSON")).collect()
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 
 use super::*;
 
@@ -12,13 +12,19 @@ use super::*;
 async fn answering(socket: &Path, answer: &'static [u8]) -> tokio::task::JoinHandle<()> {
     let listener = UnixListener::bind(socket).unwrap();
     tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut head = [0; 16 * 1024];
-        assert!(stream.read(&mut head).await.unwrap() > 0);
-        stream.write_all(answer).await.unwrap();
+        let mut stream = accept(&listener, answer).await;
         // Until the client has gone.
-        drop(stream.read(&mut head).await);
+        drop(stream.read(&mut [0]).await);
     })
+}
+
+/// A connection whose request was answered with these bytes.
+async fn accept(listener: &UnixListener, answer: &[u8]) -> UnixStream {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut head = vec![0; 16 * 1024];
+    assert!(stream.read(&mut head).await.unwrap() > 0);
+    stream.write_all(answer).await.unwrap();
+    stream
 }
 
 /// A program in the gate's place.
@@ -52,12 +58,13 @@ async fn an_answer_that_breaks_off_is_none() {
     let socket = folder.path().join("a.sock");
     let missing = Sandbox::at(&socket).status().await.unwrap_err();
     assert!(matches!(missing, SandboxError::Unreachable { .. }), "{missing:?}");
-    let server = answering(&socket, b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{\"instance\":").await;
+    let listener = UnixListener::bind(&socket).unwrap();
+    let breaks_off = async {
+        drop(accept(&listener, b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{\"instance\":").await)
+    };
     let sandbox = Sandbox::at(&socket);
-    let status = tokio::spawn(async move { sandbox.status().await });
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    server.abort();
-    assert!(matches!(status.await.unwrap(), Err(SandboxError::Broken(_))));
+    let (status, ()) = tokio::join!(sandbox.status(), breaks_off);
+    assert!(matches!(status, Err(SandboxError::Broken(_))), "{status:?}");
 }
 
 #[tokio::test]

@@ -194,12 +194,13 @@ async fn only_the_same_question_joins_those_who_wait() {
 
 #[tokio::test]
 async fn what_is_remembered_ends_with_its_time_or_when_it_is_forgotten() {
+    let while_looked_at = Duration::from_secs(2);
     let (approvals, _told) = approvals();
     let asker = asked(&approvals, question("/")).await;
-    decide(&approvals, "a1", true, Remember::For(SOON)).unwrap();
+    decide(&approvals, "a1", true, Remember::For(while_looked_at)).unwrap();
     asker.await.unwrap();
     assert_eq!(approvals.remembered().len(), 1);
-    tokio::time::sleep(2 * SOON).await;
+    tokio::time::sleep(while_looked_at).await;
     assert_eq!(approvals.remembered(), []);
     let asker = asked(&approvals, question("/")).await;
     decide(&approvals, "a2", true, Remember::Always).unwrap();

@@ -233,7 +233,7 @@ pub(super) const HANDLER_LINES_MAX: usize = queue::CAPACITY / 4;
 const HANDLER_LINES_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long [`Log::close`] waits beyond its deadline for the writer's own account of the failure.
-const CLOSE_GRACE: Duration = Duration::from_millis(100);
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Shared {

@@ -250,7 +250,7 @@ mod tests {
         assert!(matches!(task.await.unwrap(), Ending::Done));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_refused_websocket_is_closed_between_two_frames() {
         let (mut workload, mut upstream, refuse, task) = piped(true, LONG);
         // A whole frame from the workload, and half of one from the upstream.
@@ -274,7 +274,7 @@ mod tests {
         assert!(matches!(task.await.unwrap(), Ending::Refused));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn nobody_is_closed_twice() {
         let (mut workload, mut upstream, refuse, task) = piped(true, LONG);
         upstream.write_all(&[0x88, 2, 0x0f, 0xa1]).await.unwrap();

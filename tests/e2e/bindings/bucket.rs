@@ -125,7 +125,7 @@ fn a_torn_upload_leaves_nothing() {
     // It takes a moment, and is given half of one.
     let outcome = service.run(
         "timeout 4 curl -sS --limit-rate 3M -T large http://objects.internal/torn
-         sleep 1
+         sleep 5
          c http://objects.internal/torn",
     );
     outcome.assert_success().assert_stdout("nothing 404\n");

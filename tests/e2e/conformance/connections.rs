@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use e2e::{Attached, Origin, Reply, TcpServer, World};
 use serde_json::{Value, json};
 
+use crate::kept::Kept;
 use crate::language::Language;
 use crate::stage::{LIMITS, NAME};
 
@@ -45,8 +46,11 @@ impl Hosts {
 const ALL: &str = "allowed_hosts = [\"pinned.test\", \"judged.test\", \"refused.test\", \
                    \"pinned.test:5432\", \"judged.test:5432\"]";
 
-fn attach<'world>(world: &'world World, document: &str) -> Attached<'world> {
-    world.gate(document).named(NAME).attach()
+fn attach<'world>(world: &'world World, document: &str, language: Language) -> Attached<'world> {
+    let kept = Kept::lend(world, &format!("{language}-connections").to_lowercase());
+    let gate = world.gate(document).named(NAME).attach();
+    kept.keep();
+    gate
 }
 
 #[track_caller]
@@ -58,7 +62,7 @@ fn pinned_tls_passes_and_other_tls_is_judged(language: Language) {
     let world = World::new("connect-tls");
     let (hosts, handler) = (Hosts::start(&world), language.place_connecting(&world));
     let document = hosts.policy(&world, &format!("{ALL}\non_connect = \"{handler}\""));
-    let mut gate = attach(&world, &document);
+    let mut gate = attach(&world, &document, language);
     let pin = world.origin_ca_file().display().to_string();
     // By the origin's own certificate, and by no other.
     let pinned = gate.run(["curl", "-sS", "--cacert", &pin, "https://pinned.test/"]);
@@ -106,7 +110,7 @@ fn servers_that_speak_first_are_passed_on_by_name(language: Language) {
     let world = World::new("connect-raw");
     let (hosts, handler) = (Hosts::start(&world), language.place_connecting(&world));
     let document = hosts.policy(&world, &format!("{ALL}\non_connect = \"{handler}\""));
-    let mut gate = attach(&world, &document);
+    let mut gate = attach(&world, &document, language);
     assert_eq!(dial(&gate, "pinned.test", ""), "hello, who are you?\n");
     let line = flow(&mut gate, "pinned.test", 5432);
     assert_eq!((&line["verdict"], &line["handler"]), (&json!("allowed"), &json!(handler)), "{line}");
@@ -127,7 +131,7 @@ fn the_lists_of_hosts_come_before_the_handler(language: Language) {
         ("internet = true\ndenied_hosts = [\"pinned.test\"]", "denied_host"),
     ] {
         let document = hosts.policy(&world, &format!("{lists}\non_connect = \"{handler}\""));
-        let mut gate = attach(&world, &document);
+        let mut gate = attach(&world, &document, language);
         assert_ne!(gate.run(["curl", "-sS", "--cacert", &pin, "https://pinned.test/"]).code(), 0);
         let line = flow(&mut gate, "pinned.test", 443);
         assert_eq!((&line["verdict"], &line["reason"]), (&json!("refused"), &json!(reason)), "{line}");
@@ -139,11 +143,11 @@ fn h05_a_flow_ends_when_nobody_passes_it_on_any_more(language: Language) {
     let world = World::new("connect-h05");
     let (hosts, handler) = (Hosts::start(&world), language.place_connecting(&world));
     let document = hosts.policy(&world, &format!("{ALL}\non_connect = \"{handler}\""));
-    let mut gate = attach(&world, &document);
+    let mut gate = attach(&world, &document, language);
     let script = "
 import socket
 s = socket.create_connection(('pinned.test', 5432), 10)
-s.settimeout(60)
+s.settimeout(110)
 print(s.recv(100).decode(), flush=True)
 try: print('end', s.recv(1), flush=True)
 except ConnectionResetError: print('reset', flush=True)
@@ -151,9 +155,10 @@ except ConnectionResetError: print('reset', flush=True)
     let mut client = gate.job(["/usr/bin/python3", "-c", script]).spawn();
     client.wait_for_output("who are you?");
     let same = world.file("same.toml", format!("{document}\n")).display().to_string();
-    gate.operator(["policy", "set", &same]).run().assert_success();
+    let state = world.path("root/state").display().to_string();
+    gate.operator(["policy", "set", &same, "--state", &state]).run().assert_success();
     let without = world.file("without.toml", hosts.policy(&world, ALL)).display().to_string();
-    gate.operator(["policy", "set", &without]).run().assert_success();
+    gate.operator(["policy", "set", &without, "--state", &state]).run().assert_success();
     client.wait_for_output("reset");
     let line = flow(&mut gate, "pinned.test", 5432);
     assert_eq!(line["complete"], false, "{line}");

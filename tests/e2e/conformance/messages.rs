@@ -3,6 +3,7 @@
 use e2e::{Attached, World};
 use serde_json::json;
 
+use crate::kept::Kept;
 use crate::language::Language;
 use crate::socket::{Server, exchange, python, said};
 use crate::stage::{LIMITS, NAME};
@@ -16,7 +17,10 @@ in_every_language! {
 fn attach<'world>(world: &'world World, server: &Server<'_>, language: Language) -> Attached<'world> {
     let handler = language.place_judging(world);
     let text = format!("allowed_hosts = [\"echo.test\"]\noutbound = \"{handler}\"\n{LIMITS}");
-    world.gate(&server.policy(&text)).named(NAME).attach()
+    let kept = Kept::lend(world, &format!("{language}-messages").to_lowercase());
+    let gate = world.gate(&server.policy(&text)).named(NAME).attach();
+    kept.keep();
+    gate
 }
 
 fn messages_go_on_are_left_out_and_replaced(language: Language) {

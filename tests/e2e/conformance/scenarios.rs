@@ -322,7 +322,7 @@ fn ask(gate: &Served<'_, '_>) {
     nothing_arrived(gate);
     let waiting = gate.gate.job(crate::stage::curl("https://scenario.test/ask", &[])).spawn();
     let mut pending = Vec::new();
-    wait_until("the question", Duration::from_secs(5), || {
+    wait_until("the question", Duration::from_secs(30), || {
         let listed = gate.gate.operator(["approval", "list", "--json"]).run();
         listed.assert_success();
         pending = listed.json()["pending"].as_array().unwrap().clone();

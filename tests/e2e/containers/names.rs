@@ -83,7 +83,7 @@ fn a_docker_container_is_sealed_by_name_until_its_gate_is_killed() {
     let gate = attached(&yard, "docker:jail", &[]);
     let line = yard.job(["docker", "exec", "jail", "sh", "-c", &two_requests()]).run();
     line.assert_stdout(&two_answers());
-    assert_judged(&yard, &yard.log("jail"));
+    assert_judged(&yard, &yard.log_with("jail", 2, |line| line["kind"] == "exchange"));
     gate.signal(Signal::SIGKILL);
     assert!(!gate.wait().status.success());
     let before = world.arrivals();

@@ -26,8 +26,7 @@ fn assert_guided(heading: &str, name: &str) {
     let outcome = yard.shell(&commands).run();
     outcome.assert_success();
     assert_eq!(outcome.stdout, "hello from the origin", "{outcome:?}");
-    let log = yard.log("jail");
-    assert!(log.iter().any(|line| line["host"] == HOST && line["verdict"] == "allowed"), "{log:#?}");
+    yard.log_with("jail", 1, |line| line["host"] == HOST && line["verdict"] == "allowed");
     // Its request, and nothing else.
     let arrivals = yard.world.arrivals();
     assert_eq!((arrivals.tcp_connections, arrivals.udp, arrivals.icmp, arrivals.other), (1, 0, 0, 0));

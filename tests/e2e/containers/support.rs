@@ -158,9 +158,16 @@ impl<'world> Yard<'world> {
         executable(self.world.file("tools/podman", script));
     }
 
-    /// The log of a gate that named none: in the state folder, by its name.
+    /// The log so far of a gate that named none: in the state folder, by its name.
     pub(crate) fn log(&self, name: &str) -> Vec<Value> {
         read_log(&self.world.path("state").join(format!("{name}.jsonl")))
+    }
+
+    /// The same, once it has so many lines of this kind.
+    pub(crate) fn log_with(&self, name: &str, count: usize, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
+        let has_come = || self.log(name).iter().filter(|line| wanted(line)).count() >= count;
+        wait_until(&format!("{count} lines in the log of {name}"), DEADLINE, has_come);
+        self.log(name)
     }
 
     /// Waits until the gate of this name has closed its log, which is the last that it does.

@@ -73,9 +73,9 @@ fn an_answer_for_a_time_ends_with_it() {
     let site = Site::start(&world);
     let gate = world.gate(&asking(&world, &site)).named("box").attach();
     let request = ["-d", "x", "https://api.test/soon"];
-    answered(&gate, &request, "allow", &["--remember", "4s"], "200 ");
+    answered(&gate, &request, "allow", &["--remember", "10s"], "200 ");
     assert_eq!(ask(&gate, &request), "origin: api.test");
-    wait_until("the end of the answer", Duration::from_secs(20), || remembered(&gate).is_empty());
+    wait_until("the end of the answer", Duration::from_secs(30), || remembered(&gate).is_empty());
     answered(&gate, &request, "deny", &[], "403 approval_denied");
 }
 

@@ -166,13 +166,14 @@ fn policy_diff_tells_what_a_new_policy_would_change_for_a_real_log() {
     let site = Site::start(&world);
     handler(&world, "one", "fetch(request)");
     let names = ["a.test", "b.test", "c.test"];
-    let gate = world
+    let mut gate = world
         .gate(&site.policy(&world, "allowed_hosts = [\"a.test\", \"b.test\"]", &names))
         .named("box")
         .attach();
     for url in ["https://a.test/x", "https://a.test/x", "https://b.test/", "https://c.test/y?secret"] {
         ask(&gate, &[url]);
     }
+    gate.wait_for_log(|line| line["path"] == "/y");
     let diff = |text: &str| {
         let file = world.file("new.toml", site.policy(&world, text, &names)).display().to_string();
         gate.operator(["policy", "diff", &file, "--json"]).run()

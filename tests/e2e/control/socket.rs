@@ -232,7 +232,7 @@ fn what_is_not_asked_properly_is_explained() {
         assert!(problem["type"].as_str().is_some_and(|kind| kind.starts_with("sluicegate:")), "{problem}");
         assert!(problem["detail"].is_string(), "{problem}");
     }
-    let large = world.file("large", vec![b' '; 49 << 20]).display().to_string();
+    let large = world.file("large", vec![b' '; (16 << 20) + 1]).display().to_string();
     let (problem, code) = control(
         &world,
         &gate,

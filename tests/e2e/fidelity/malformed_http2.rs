@@ -59,7 +59,7 @@ pub(crate) fn assert_refused_flows(gate: &mut Attached<'_>, count: usize, what: 
     if count > 0 {
         let log = gate.running();
         e2e::wait_until(&format!("line {count} of the log: {what}"), crate::support::DEADLINE, || {
-            log.log().iter().filter(|line| line["kind"] == "flow").count() >= count
+            log.log().iter().filter(|line| is_refused_flow(line)).count() >= count
         });
     }
     assert_eq!(refused_flows(gate).len(), count, "{what}");

@@ -124,7 +124,7 @@ say([first.decode(), at, call.code().name])
         assert_eq!((&said[0], &said[2]), (&json!("began"), &json!("CANCELLED")), "{target:?}");
         let ended = server.wait_for("ended", 2 * number + 2)["at"].as_f64().unwrap();
         let took = ended - said[1].as_f64().unwrap();
-        assert!(took < 1.0, "{target:?}: the server was told after {took} s");
+        assert!(took < 10.0, "{target:?}: the server was told after {took} s");
     }
 }
 

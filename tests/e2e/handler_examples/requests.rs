@@ -109,11 +109,11 @@ fn redirect_to_mirror() {
 
 #[test]
 fn request_budget() {
-    let world = World::new("budget");
-    let origin = Origin::start(&world, |_| Reply::text("found"));
     let search =
         "for i in 1 2 3 4 5; do curl -sS -w ' %{http_code}\n' https://search.example.com/?q=$i; done";
     loop {
+        let world = World::new("budget");
+        let origin = Origin::start(&world, |_| Reply::text("found"));
         let hour = hour();
         let run = |container| {
             gate(&world, "handler-request-budget", &["search.example.com"], origin.address())

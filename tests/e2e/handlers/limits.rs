@@ -28,9 +28,11 @@ fn h06_clients_that_leave_do_not_multiply_the_threads_of_handlers() {
     // Each run goes on for seconds after its client has left.
     let limits = "handler_limits = { cpu_ms = 3000, operations = 1000000000 }";
     let text = format!("{limits}\noutbound = \"handlers/loop.rhai\"");
-    let mut gate = world.gate(&site.policy(&world, &text, &["h.test"])).attach();
-    let one = "curl -s -m 0.3 --http2-prior-knowledge http://h.test/ &";
+    let mut gate = world.gate(&site.policy(&world, &text, &["h.test"])).named("box").attach();
+    let one = "curl -s -m 2 --http2-prior-knowledge http://h.test/ &";
     drop(gate.run(["sh", "-c", &format!("{} wait", one.repeat(40))]));
+    let arrived = gate.operator(["status", "get", "--json"]).run().json()["requests"].as_u64().unwrap();
+    assert!(arrived > 20, "only {arrived} of 40 requests arrived");
     let status = fs::read_to_string(format!("/proc/{}/status", gate.running().pid())).unwrap();
     let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")).unwrap();
     let threads: usize = threads.trim().parse().unwrap();

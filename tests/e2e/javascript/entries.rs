@@ -10,7 +10,10 @@ fn refused(world: &World, text: &str, name: &str, handler: &str) -> Outcome {
     script(world, name, handler);
     let file = world.file("check.toml", format!("version = 1\n{text}\n")).display().to_string();
     let program = world.program("sluicegate");
-    let outcome = world.job(world.gate_namespace(), [&program, "policy", "check", &file]).run();
+    // The engine is compiled by the first alone.
+    let state = world.home().join("state").display().to_string();
+    let check = [&program, "policy", "check", &file, "--state", &state];
+    let outcome = world.job(world.gate_namespace(), check).run();
     assert_eq!(outcome.code(), 78, "{outcome:?}");
     outcome
 }

@@ -112,9 +112,9 @@ fn timers_wait_and_do_not_hold_up_other_requests() {
     handler(
         &world,
         "waits",
-        "const before = performance.now();\nawait new Promise((resolve) => setTimeout(resolve, 400));\n\
+        "const before = performance.now();\nawait new Promise((resolve) => setTimeout(resolve, 1000));\n\
          const waited = performance.now() - before;\n\
-         return new Response(waited >= 399 && waited < 5000 ? \"waited\" : `${waited}`);",
+         return new Response(waited >= 999 && waited < 10000 ? \"waited\" : `${waited}`);",
     );
     let gate = attach(&world, &catch_all(&world, &site, "waits", &[]));
     assert_answer(&gate, &["http://h.test/"], "waited");
@@ -123,7 +123,7 @@ fn timers_wait_and_do_not_hold_up_other_requests() {
     let thirty = format!("{}wait", "curl -sS http://h.test/ &\n".repeat(30));
     let outcome = gate.run(["sh", "-c", &thirty]);
     outcome.assert_success().assert_stdout(&"waited".repeat(30));
-    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
 
 #[test]

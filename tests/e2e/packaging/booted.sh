@@ -59,8 +59,8 @@ echo "restarted: $(ask https://fixed.test/), same authority: $(same "$first")"
 
 old=$(systemctl show --property MainPID --value sluicegate@jail)
 kill -KILL "$old"
-until systemctl is-active --quiet sluicegate@jail &&
-    [ "$(systemctl show --property MainPID --value sluicegate@jail)" != "$old" ]; do sleep 0.1; done
+until [ "$(systemctl show --property MainPID --value sluicegate@jail)" != "$old" ] &&
+    systemctl is-active --quiet sluicegate@jail; do sleep 0.1; done
 echo "killed: $(ask https://fixed.test/), same authority: $(same "$first")"
 
 systemctl stop sluicegate@jail
@@ -105,8 +105,8 @@ systemctl restart sluicegate@cell
 echo "restarted: $(trusted), same authority: $(same "$first")"
 old=$(systemctl show --property MainPID --value sluicegate@cell)
 kill -KILL "$old"
-until systemctl is-active --quiet sluicegate@cell &&
-    [ "$(systemctl show --property MainPID --value sluicegate@cell)" != "$old" ]; do sleep 0.1; done
+until [ "$(systemctl show --property MainPID --value sluicegate@cell)" != "$old" ] &&
+    systemctl is-active --quiet sluicegate@cell; do sleep 0.1; done
 echo "killed: $(trusted), same authority: $(same "$first")"
 systemctl stop sluicegate@cell
 echo "stopped: $(in_cell grep -c sluicegate /proc/self/mounts || true) mounted"

@@ -113,9 +113,15 @@ impl Machine {
     fn has_booted(&mut self) -> bool {
         let container = self.container.id();
         let children = fs::read_to_string(format!("/proc/{container}/task/{container}/children"));
-        let Some(init) = children.unwrap_or_default().split(' ').find_map(|child| child.parse().ok()) else {
+        let Some(init) = children.unwrap_or_default().split(' ').find_map(|child| child.parse::<u32>().ok())
+        else {
             return false;
         };
+        // What sets the machine up is none of its processes.
+        let processes = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        if processes(&init.to_string()) == processes("self") {
+            return false;
+        }
         self.init = init;
         let state = self.inside(&["systemctl", "is-system-running"]).output().unwrap();
         ["running", "degraded"].contains(&String::from_utf8_lossy(&state.stdout).trim())

@@ -6,6 +6,7 @@ use e2e::{
     Attached, Origin, Outcome, Received, Reply, World, assert_token_absent, new_token, wait_until,
     with_token_scan,
 };
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{document, gate, handler_lines};
@@ -258,13 +259,15 @@ fn a_workload_that_leaves_early_is_counted_whole() {
     let world = World::new("meter-leaves");
     let origin = Origin::start(&world, |_| {
         let reply = Reply::new(200, event("first")).header("content-type", "text/event-stream").chunked();
-        reply.pause(Duration::from_secs(1)).then(event(&format!(r#"{{"usage":{CHAT_USAGE}}}"#)))
+        reply.pause(Duration::from_secs(3)).then(event(&format!(r#"{{"usage":{CHAT_USAGE}}}"#)))
     });
     let gate = start(&world, &origin, &[]);
     let asked = r#"{"model":"gpt-5","stream":true}"#;
     let url = "https://api.openai.com/v1/chat/completions";
-    let got = gate.run(["curl", "-sSN", "--max-time", "0.5", "-d", asked, url]);
-    assert_eq!(got.code(), 28, "{got:?}");
+    let mut client = gate.job(["curl", "-sSN", "-d", asked, url]).spawn();
+    client.wait_for_output("data: first\n\n");
+    client.signal(Signal::SIGKILL);
+    assert_eq!(client.wait().stdout, "data: first\n\n");
     wait_for_lines(&gate, "language model used", 1);
     assert_eq!(stored(&gate, "micro_dollars"), [CHAT_COST, CHAT_COST]);
 }

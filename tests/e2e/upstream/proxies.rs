@@ -2,8 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
-use e2e::{Dns, Identity, ORIGIN_IPV4, Origin, OriginConfig, Reply, TcpServer, World};
+use e2e::{Dns, Identity, ORIGIN_IPV4, Origin, OriginConfig, Reply, TcpServer, World, wait_until};
 use serde_json::json;
 
 use crate::support::{
@@ -80,9 +81,10 @@ fn everything_goes_through(world: &World, proxy: &Proxy<'_>) {
     let through = [("upstream", json!(proxy.address.to_string())), ("verdict", json!("allowed"))];
     assert_eq!(lines(&log, &through).len(), 5, "{log:#?}");
     assert!(!json!(log).to_string().contains(PASSWORD));
-    let said = proxy.said();
     for origin in [tls.address(), plain.address(), banner.address()] {
-        assert!(said.contains(&origin.to_string()), "{origin} in {said}");
+        wait_until(&format!("{origin} in what the proxy says"), Duration::from_secs(30), || {
+            proxy.said().contains(&origin.to_string())
+        });
     }
 }
 

@@ -58,21 +58,18 @@ fn a_refusal_says_why() {
     let keys = format!(
         "proxy = \"http://{ORIGIN_IPV4}:3128\"\nproxy_auth = {{ username = \"gate\", password = \"{PASSWORD}\" }}\n"
     );
-    let (status, body, took) = request_through(&world, &keys);
+    let (status, body, _) = request_through(&world, &keys);
     assert_eq!((&*status, &body["reason"]), ("502", &json!("proxy_refused")), "{body}");
     assert!(body["detail"].as_str().unwrap().contains("status 403"), "{body}");
-    assert!(took < Duration::from_secs(2), "{took:?}");
 }
 
 #[test]
 fn a_proxy_that_is_not_there_is_told_apart_from_an_upstream() {
     let world = World::new("proxy-gone");
     for scheme in ["http", "https", "socks5"] {
-        let (status, body, took) =
-            request_through(&world, &format!("proxy = \"{scheme}://{ORIGIN_IPV4}:9\"\n"));
+        let (status, body, _) = request_through(&world, &format!("proxy = \"{scheme}://{ORIGIN_IPV4}:9\"\n"));
         assert_eq!((&*status, &body["reason"]), ("502", &json!("proxy_unreachable")), "{body}");
         assert!(body["detail"].as_str().unwrap().contains("refused"), "{body}");
-        assert!(took < Duration::from_secs(2), "{took:?}");
     }
 }
 

@@ -217,7 +217,9 @@ fn body_bytes_bounds_what_comes_and_what_goes_on() {
 said = []
 for path, message in [("exactly", "x" * 1000), ("whole", "x" * 1001), ("parts", ["x" * 600, "x" * 401]), ("made", "y" * 501)]:
     with ws(f"wss://echo.test/{path}") as socket:
-        socket.send(message)
+        try: socket.send(message)
+        # It may be told of the end before the last part is sent.
+        except ConnectionClosed: pass
         if path == "exactly": said.append(len(socket.recv(timeout=30)))
         else: said.append(end(socket)[0])
 say(said)

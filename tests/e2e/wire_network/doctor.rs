@@ -263,7 +263,7 @@ fn doctor_says_no_where_there_is_nothing_to_look_at() {
     assert_eq!(outcome.code(), 77, "{outcome:?}");
     assert!(outcome.stderr.contains("hint: ask as root"), "{outcome:?}");
     // The namespace that the doctor itself is in.
-    let neighbour = world.root_job(world.gate_namespace(), ["sleep", "600"]).spawn();
+    let neighbour = in_namespace(&world, world.gate_namespace(), "");
     let (code, report) = examined(&world, &format!("pid:{}", neighbour.pid()));
     assert_eq!(code, 1);
     assert_states(&report, &[("network", "problem"), ("interfaces", "problem")]);

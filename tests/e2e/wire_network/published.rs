@@ -144,9 +144,10 @@ fn nothing_of_the_gate_stays_in_the_namespace_when_it_is_killed() {
         String::from_utf8(pids.stdout).unwrap()
     };
     let door = pids(gate.namespace());
-    let status = std::fs::read_to_string(format!("/proc/{}/status", door.trim())).unwrap();
     for line in ["CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1"] {
-        assert!(status.contains(line), "{line} in {status}");
+        until(&format!("the door has {line:?}"), || {
+            std::fs::read_to_string(format!("/proc/{}/status", door.trim())).unwrap().contains(line)
+        });
     }
     let (_outcome, namespace) = gate.end(Signal::SIGKILL);
     until("the door is gone", || pids(&namespace).is_empty());

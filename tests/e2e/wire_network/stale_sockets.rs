@@ -78,6 +78,7 @@ fn sockets_to_dockers_resolver_that_were_there_before_are_the_gates() {
         asking.wait_for_output(&format!("before.test {way} 192.0.2.1\n"));
     }
     let asked = "ready\nudp before.test\nudp before.test\ntcp before.test\n";
+    resolver.wait_for_output(asked);
     assert_eq!(resolver.stdout(), asked);
 
     let gate = world.gate(&policy).attach_to(namespace);

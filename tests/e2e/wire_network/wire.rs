@@ -354,7 +354,7 @@ fn slow_answers_outlast_every_limit_on_silence() {
         "/stalls" => Reply::text("half").pause(Duration::from_secs(20)).then("never"),
         _ => Reply::text("quick"),
     });
-    let policy = allowing_api(&world, &origin) + "idle_timeout_ms = 1500\nresponse_timeout_ms = 1500\n";
+    let policy = allowing_api(&world, &origin) + "idle_timeout_ms = 3000\nresponse_timeout_ms = 3000\n";
     let gate = world.gate(&policy).attach();
     for version in VERSIONS {
         let [quick, slow] = ["quick", "slow"].map(|path| format!("https://api.test/{path}"));

@@ -4,6 +4,7 @@ mod redis;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use sluicegate_policy::{
     Answer, BindingDeclaration, BindingKind, BodyHandle, BodySource, Identity, KvOperation, Object,
     ObjectsOperation, Policy,
 };
+use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 
 use super::{Bindings, Fault, ObjectContent, ObjectReader};
@@ -256,7 +258,10 @@ async fn names_and_kinds_are_told_apart() {
 #[tokio::test]
 async fn a_store_that_nobody_serves_is_unreachable() {
     let state = tempfile::tempdir().unwrap();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Nobody else gets a port that is bound, and nobody listens on it.
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let free = held.local_addr().unwrap();
     let mut bucket = declaration("objects", BindingKind::Objects, "s3://b");
     bucket.endpoint = Some(format!("http://{free}").into());
     let declarations = [declaration("kv", BindingKind::Kv, &format!("redis://{free}")), bucket];

@@ -71,7 +71,7 @@ const scenarios = {
   },
   "/random": () => new Response(crypto.randomUUID()),
   async "/ask"(request) {
-    await ask("really?", { seconds: 5 });
+    await ask("really?", { seconds: 10 });
     return fetch(request);
   },
 

@@ -145,7 +145,7 @@ def hmac(request, env, ctx):
 
 
 def person(request, env, ctx):
-    ask("really?", 5)
+    ask("really?", 10)
     return fetch(request)
 
 

@@ -31,7 +31,7 @@ impl Handler for Conformance {
             "/peek" => peek(request),
             "/tap" => tap(request),
             "/ask" => {
-                ask("really?", Duration::from_secs(5))?;
+                ask("really?", Duration::from_secs(10))?;
                 fetch(request)
             }
             "/random" => Response::text(200, &random::uuid()),
