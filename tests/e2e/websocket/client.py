@@ -12,6 +12,13 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 
+class Plain(socket.socket):
+    """One end of a pair, of which the library wants something that only TCP has."""
+
+    def setsockopt(self, *arguments):
+        pass
+
+
 tls_loop = asyncio.new_event_loop()
 threading.Thread(target=tls_loop.run_forever, daemon=True).start()
 passing = set()
@@ -40,7 +47,8 @@ def ws(url, **options):
     that one other thread has all the TLS."""
     if url.startswith("wss:"):
         parts = urlsplit(url)
-        options["sock"], theirs = socket.socketpair()
+        ours, theirs = socket.socketpair()
+        options["sock"] = Plain(fileno=ours.detach())
         opened = open_tls(parts.hostname, parts.port or 443, theirs)
         asyncio.run_coroutine_threadsafe(opened, tls_loop).result(20)
         url = "ws" + url.removeprefix("wss")
