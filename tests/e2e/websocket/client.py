@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-import socket
+import socket as sockets
 import ssl
 import sys
 import threading
@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 
-class Plain(socket.socket):
+class Plain(sockets.socket):
     """One end of a pair, of which the library wants something that only TCP has."""
 
     def setsockopt(self, *arguments):
@@ -32,7 +32,11 @@ async def pass_on(reader, writer):
     except OSError:
         pass
     finally:
-        writer.close()
+        # As over TCP, who writes to what has ended is not told of it before they have read to the end.
+        if writer.can_write_eof():
+            writer.write_eof()
+        else:
+            writer.close()
 
 
 async def open_tls(host, port, plain):
@@ -47,7 +51,7 @@ def ws(url, **options):
     that one other thread has all the TLS."""
     if url.startswith("wss:"):
         parts = urlsplit(url)
-        ours, theirs = socket.socketpair()
+        ours, theirs = sockets.socketpair()
         options["sock"] = Plain(fileno=ours.detach())
         opened = open_tls(parts.hostname, parts.port or 443, theirs)
         asyncio.run_coroutine_threadsafe(opened, tls_loop).result(20)
