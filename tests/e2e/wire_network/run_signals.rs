@@ -26,6 +26,20 @@ fn processes_in(namespaces: &[String]) -> Vec<String> {
     found
 }
 
+/// Keeps these namespaces of a running workload, so that no other test gets one of their numbers.
+fn hold(namespaces: &[String]) -> Vec<fs::File> {
+    let processes = processes_in(namespaces);
+    let files = processes
+        .iter()
+        .flat_map(|pid| ["net", "pid", "user", "mnt"].map(|kind| format!("/proc/{pid}/ns/{kind}")));
+    let ours = |file: &String| {
+        fs::read_link(file).is_ok_and(|link| namespaces.iter().any(|name| link.as_os_str() == name.as_str()))
+    };
+    let held: Vec<_> = files.filter(ours).filter_map(|file| fs::File::open(file).ok()).collect();
+    assert!(held.len() >= namespaces.len(), "{held:?}");
+    held
+}
+
 /// Nothing of a workload is left: no process, no namespace held by a mount, no mount of ours.
 #[track_caller]
 fn assert_gone(namespaces: &[String]) {
@@ -106,6 +120,7 @@ fn a_signal_that_ends_the_command_is_the_exit_code_and_all_is_gone() {
             format!("{NAMESPACES}; (trap '' TERM INT HUP; setsid sleep 600 >&- 2>&-) & exec sleep 600");
         let mut running = world.gate(CLOSED).job(["sh", "-c", &text]).spawn();
         running.wait_for_output("\n");
+        let _held = hold(&namespaces(&running.stdout()));
         running.signal(signal);
         let outcome = running.wait();
         assert_eq!(outcome.code(), code, "{outcome:?}");
@@ -131,6 +146,7 @@ fn n07_killed_gate_takes_the_command_and_its_children_along() {
         running.wait_for_output("hello\nrunning\n");
         let inside = namespaces(running.stdout().lines().next().unwrap());
         assert!(processes_in(&inside).len() >= 5);
+        let _held = hold(&inside);
         let pid = if victim == "sluicegate" { running.pid() } else { child_of(running.pid()) };
         kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
         let outcome = running.wait();
@@ -145,8 +161,12 @@ fn n07_killed_gate_takes_the_command_and_its_children_along() {
 #[test]
 fn what_the_command_leaves_behind_ends_with_it() {
     let world = World::new("leftovers");
-    let text = format!("{NAMESPACES}; (trap '' TERM HUP; exec setsid sleep 600 >&- 2>&- <&-) & exit 3");
-    let outcome = world.gate(CLOSED).run(["sh", "-c", &text]);
+    let text =
+        format!("{NAMESPACES}; (trap '' TERM HUP; exec setsid sleep 600 >&- 2>&- <&-) & read go; exit 3");
+    let mut running = world.gate(CLOSED).job(["sh", "-c", &text]).spawn();
+    running.wait_for_output("\n");
+    let _held = hold(&namespaces(&running.stdout()));
+    let outcome = running.wait();
     assert_eq!(outcome.code(), 3, "{outcome:?}");
     assert_gone(&namespaces(&outcome.stdout));
 }
