@@ -416,8 +416,8 @@ fn the_commands_of_the_guide_start_a_sidecar_and_what_joins_it() {
     assert_eq!(yard.site.requests().len(), 1);
 }
 
-/// A sidecar that starts when the last service has begun, a service that waits for its health, and one that does not. Each says first which
-/// interfaces there are.
+/// A sidecar that starts when the last service has begun, a service that waits for its health, and one that does not.
+/// Each says first which interfaces there are.
 const PROJECT: &str = r#"
 services:
   gate:

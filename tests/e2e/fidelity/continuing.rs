@@ -102,11 +102,16 @@ fn w07_curl_sends_two_megabytes_without_a_pause() {
     world.home_file("body", vec![b'x'; 2_000_000]);
     for version in ["--http1.1", "--http2"] {
         let put = ["curl", "-sS", version, "-H", "Expect: 100-continue", "--expect100-timeout", "20"];
-        let put = [&put[..], &["-T", "body", "-w", " %{time_total}"]].concat();
-        let outcome = gate.run([&put[..], &["https://api.test/"]].concat());
-        let (body, took) = outcome.assert_success().stdout.split_once(' ').unwrap();
-        assert_eq!(body, "2000000", "{version}");
-        assert!(took.parse::<f64>().unwrap() < 10.0, "{version}: {took} s");
+        let put = [&put[..], &["-T", "body", "-w", " %{time_total}", "https://api.test/"]].concat();
+        // Whoever waits for leave in vain does so each time.
+        let took = (0..3).map(|_| {
+            let outcome = gate.run(&put);
+            let (body, took) = outcome.assert_success().stdout.split_once(' ').unwrap();
+            assert_eq!(body, "2000000", "{version}");
+            took.parse().unwrap()
+        });
+        let took = took.fold(f64::INFINITY, f64::min);
+        assert!(took < 0.9, "{version}: {took} s");
     }
 }
 
