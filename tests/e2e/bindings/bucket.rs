@@ -1,9 +1,12 @@
 //! Objects in an S3 service.
 
+use std::time::Duration;
+
 use e2e::{
     Gate, Moto, ORIGIN_IPV4, Outcome, World, assert_token_absent, pseudo_random_chunks, pseudo_random_sha256,
-    with_token_scan,
+    wait_until, with_token_scan,
 };
+use nix::sys::signal::Signal;
 
 const PORT: u16 = Moto::PORT;
 
@@ -122,15 +125,16 @@ fn a_torn_upload_leaves_nothing() {
     let world = World::new("bucket-torn");
     let service = Service::start(&world);
     world.home_file("large", vec![b'x'; 16 * 1024 * 1024]);
-    // It takes a moment, and is given half of one.
-    let outcome = service.run(
-        "timeout 4 curl -sS --limit-rate 3M -T large http://objects.internal/torn
-         sleep 5
-         c http://objects.internal/torn",
-    );
-    outcome.assert_success().assert_stdout("nothing 404\n");
-    let left = "print(len(s3.list_multipart_uploads(Bucket='bucket').get('Uploads', [])))";
-    assert_eq!(service.ask(left), "0");
+    let gate = service.gate(&service.moto.key).attach();
+    let left = || service.ask("print(len(s3.list_multipart_uploads(Bucket='bucket').get('Uploads', [])))");
+    let url = "http://objects.internal/torn";
+    // So slow that it is seen at work.
+    let upload = gate.job(["curl", "-sS", "--limit-rate", "1M", "-T", "large", url]).spawn();
+    wait_until("the upload", Duration::from_secs(60), || left() == "1");
+    upload.signal(Signal::SIGKILL);
+    upload.wait();
+    wait_until("the end of the upload", Duration::from_secs(60), || left() == "0");
+    gate.run(["curl", "-sS", url]).assert_stdout("nothing");
 }
 
 #[test]

@@ -34,13 +34,19 @@ async fn h06_a_trap_ends_its_request_and_no_other() {
 async fn h06_a_loop_ends_when_its_time_is_up() {
     let limits = HandlerLimits { program_cpu: Duration::from_millis(20), ..HandlerLimits::default() };
     let program = load(KIND, &handler("(loop (br 0)) unreachable")).unwrap();
-    let began = Instant::now();
-    let came = run(&program, KIND, limited(limits)).await;
-    assert_eq!(came.error().fault, HandlerFault::Time);
-    assert_eq!(&*came.error().message, "more than 20 ms of processor time");
-    assert!(came.cpu >= Duration::from_millis(20), "{:?}", came.cpu);
-    assert!(came.cpu < Duration::from_millis(500), "{:?}", came.cpu);
-    assert!(began.elapsed() < Duration::from_secs(10));
+    let mut took = Vec::new();
+    for _ in 0..5 {
+        let began = Instant::now();
+        let came = run(&program, KIND, limited(limits.clone())).await;
+        assert_eq!(came.error().fault, HandlerFault::Time);
+        assert_eq!(&*came.error().message, "more than 20 ms of processor time");
+        assert!(began.elapsed() < Duration::from_secs(10));
+        took.push(came.cpu);
+    }
+    // Who looks at the time may have to wait for a processor, but not each time.
+    took.sort_unstable();
+    assert!(took[0] >= Duration::from_millis(20) && took[0] < Duration::from_millis(40), "{took:?}");
+    assert!(took[4] < Duration::from_secs(1), "{took:?}");
 }
 
 #[tokio::test]
